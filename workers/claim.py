@@ -1,0 +1,52 @@
+"""What the queue says: claims, beats and their replies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One job in our hands. `attempt` counts from 1; `crashes` counts workers that died holding it.
+
+    `fence` rises with every claim of the queue, so a receiver can refuse what is older. `result` is what an
+    earlier claim remembered for this job: a record written by `remember`, with its key `delivered`.
+    """
+
+    token: str
+    body: str
+    attempt: int
+    crashes: int
+    fence: int
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReply:
+    """The answer of one claim: a job or none, and what the queue looks like.
+
+    `next_expiry` is the time in seconds until the next lease or parked claim runs out, None when there is none.
+    """
+
+    claim: Claim | None
+    waiting: int
+    in_flight: int
+    next_expiry: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life for one claim, with the progress that the outside may read under `progress:{job}`."""
+
+    token: str
+    job_id: str | None = None
+    progress: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BeatReply:
+    """Which of the beaten tokens are no longer ours, and which jobs their users have withdrawn."""
+
+    lost: frozenset[str] = field(default_factory=frozenset)
+    cancelled: frozenset[str] = field(default_factory=frozenset)

@@ -1,0 +1,154 @@
+"""A job and its preset become sampling parameters: wishes are honoured within bounds, and moves are reported."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeGuard
+
+from workers.errors import Rejected
+from workers.job import Job, Preset, SamplingParams, Size
+
+STEPS = (1, 60)
+GUIDANCE = (1.0, 12.0)
+SHIFT = (1.0, 12.0)
+FRAMES = (1, 81)
+SOLVERS = ("unipc", "dpm++", "euler")
+SIDE_MULTIPLE = 16
+SEEDS = 2**32
+
+
+def resolve(job: Job, preset: Preset, scale: float = 1.0) -> SamplingParams:
+    """What the engine is asked for. `scale` shrinks sizes for small weights, to multiples of 16.
+
+    Raises `Rejected` where a wish has no sensible nearest value: a number of images that is not offered.
+    """
+    wishes = _Wishes(job, preset)
+    width, height = (_scaled(side, scale) for side in wishes.size())
+    seed = wishes.seed()
+    return SamplingParams(
+        type=job.type,
+        media=preset.media,
+        width=width,
+        height=height,
+        frames=wishes.frames(),
+        steps=round(wishes.number("steps", preset.steps, STEPS, "sample_steps", "num_inference_steps")),
+        guidance=wishes.number("guidance", preset.guidance, GUIDANCE, "sample_guide_scale", "guidance_scale"),
+        shift=preset.shift and wishes.number("shift", preset.shift, SHIFT, "sample_shift"),
+        solver=wishes.solver(),
+        seeds=tuple((seed + i) % SEEDS for i in range(wishes.outputs())),
+        quality=preset.quality,
+        adjusted=wishes.adjusted,
+    )
+
+
+def default_seed(job_id: str) -> int:
+    """The first 31 bits of SHA-256 of the job id: the same job gives the same pixels wherever it runs."""
+    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big") >> 1
+
+
+class _Wishes:
+    """The payload's `config` read beside its preset. `adjusted` collects name -> [asked, used]."""
+
+    def __init__(self, job: Job, preset: Preset) -> None:
+        self.job, self.preset = job, preset
+        self.config = job.config
+        self.adjusted: dict[str, list[Any]] = {}
+
+    def number(self, name: str, preset: float, bounds: tuple[float, float], *keys: str) -> float:
+        asked = self._first(*keys)
+        if asked is None:
+            return preset
+        return self._moved(name, asked, min(max(asked, bounds[0]), bounds[1]))
+
+    def frames(self) -> int:
+        """4n+1, rounded down: the video model's time axis is compressed by four."""
+        if self.preset.media == "image":
+            return 1
+        asked = self._first("frame_num")
+        if asked is None:
+            return self.preset.frames
+        bounded = int(min(max(asked, FRAMES[0]), FRAMES[1]))
+        return int(self._moved("frames", asked, bounded - (bounded - 1) % 4))
+
+    def size(self) -> Size:
+        """The wished size if the preset offers it, else the preset's own."""
+        asked = self._asked_size()
+        if asked is None or asked == self.preset.size:
+            return self.preset.size
+        used = asked if asked in self.preset.sizes else self.preset.size
+        if used != asked:
+            self.adjusted["size"] = [f"{asked[0]}*{asked[1]}", f"{used[0]}*{used[1]}"]
+        return used
+
+    def solver(self) -> str:
+        asked = self.config.get("sample_solver") if self.preset.samples_from_config else None
+        if not isinstance(asked, str) or asked == self.preset.solver:
+            return self.preset.solver
+        used = asked if asked in SOLVERS else self.preset.solver
+        if used != asked:
+            self.adjusted["solver"] = [asked[:32], used]
+        return used
+
+    def outputs(self) -> int:
+        offered = self.preset.outputs
+        asked = next(
+            (v for v in (self.config.get("num_images"), self.job.metadata.get("num_images")) if v is not None),
+            None,
+        )
+        if len(offered) == 1 or asked is None:
+            return offered[-1]
+        if asked not in offered or isinstance(asked, bool):
+            raise Rejected(f"The number of images must be {_either(offered)}.", field="num_images")
+        return int(asked)
+
+    def seed(self) -> int:
+        """The payload's seed, 0 included; a negative one means "any", as many front ends have it."""
+        for source in (self.config, self.job.metadata):
+            seed = source.get("seed")
+            if _is_number(seed) and seed >= 0:
+                return int(seed) % SEEDS
+        return default_seed(self.job.id)
+
+    def _asked_size(self) -> Size | None:
+        if self.preset.samples_from_config and isinstance(self.config.get("size"), str):
+            return _parse_size(self.config["size"], "*")
+        if isinstance(self.config.get("resolution"), str):
+            return _parse_size(self.config["resolution"], "x")
+        width, height = self.config.get("width"), self.config.get("height")
+        if _is_number(width) and _is_number(height):
+            return int(width), int(height)
+        return None
+
+    def _first(self, *keys: str) -> float | None:
+        for key in keys:
+            meant = self.preset.samples_from_config or not key.startswith("sample_")
+            value = self.config.get(key)
+            if meant and _is_number(value):
+                return float(value)
+        return None
+
+    def _moved(self, name: str, asked: float, used: float) -> float:
+        if asked != used:
+            self.adjusted[name] = [asked, used]
+        return used
+
+
+def _scaled(side: int, scale: float) -> int:
+    return max(SIDE_MULTIPLE, round(side * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE) if scale != 1.0 else side
+
+
+def _parse_size(text: str, separator: str) -> Size:
+    """(0, 0), which no preset offers, for what is not a size."""
+    width, _, height = text.partition(separator)
+    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit() and len(text) <= 16):
+        return 0, 0
+    return int(width), int(height)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _either(values: tuple[int, ...]) -> str:
+    *first, last = map(str, values)
+    return f"{', '.join(first)} or {last}"

@@ -1,0 +1,84 @@
+"""What a running job tells the rest of its process: where it is, since when, and whether it should go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PHASE_LIMITS = {
+    "load": 300.0,
+    "warm_up": 300.0,
+    "convert": 1800.0,
+    "enhance": 60.0,
+    "encode_text": 120.0,
+    "denoise": 120.0,
+    "decode": 180.0,
+    "encode": 180.0,
+    "upload": 180.0,
+    "callback": 30.0,
+}
+"""Seconds a phase may show no progress before it counts as hung."""
+
+
+class Watch:
+    """One job's (or one load's) progress. Written by the thread that works, read by those that beat and log.
+
+    `timings` holds seconds by phase, summed where a phase is entered more than once.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, step_limit: float | None = None) -> None:
+        self._clock = clock
+        self._abort: Exception | None = None
+        self._lock = threading.Lock()
+        self._step_limit = step_limit
+        self.timings: dict[str, float] = {}
+        self.current = ""
+        self.done = 0
+        self.total = 0
+        self.moved_at = clock()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and move the marker at both ends. Raises what `abort` was given, at the start only."""
+        self._raise_if_aborted()
+        outer, started = self.current, self._clock()
+        self._move(name, 0, 0)
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + self._clock() - started
+            self._move(outer, 0, 0)
+
+    def step(self, done: int, total: int) -> None:
+        """Move the marker within a phase. Raises `Interrupted`, `Cancelled` or `ClaimLost` if told to stop."""
+        self._move(self.current, done, total)
+        self._raise_if_aborted()
+
+    def abort(self, error: Exception) -> None:
+        """Ask the working thread to stop at its next step with this error. The first one asked for wins."""
+        with self._lock:
+            self._abort = self._abort or error
+
+    @property
+    def aborted(self) -> bool:
+        return self._abort is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the marker moved within the limit of the present phase."""
+        return self._clock() - self.moved_at <= self._limit()
+
+    def _limit(self) -> float:
+        if self.current == "denoise" and self._step_limit is not None:
+            return self._step_limit
+        return PHASE_LIMITS.get(self.current, 60.0)
+
+    def _move(self, name: str, done: int, total: int) -> None:
+        self.current, self.done, self.total = name, done, total
+        self.moved_at = self._clock()
+
+    def _raise_if_aborted(self) -> None:
+        if self._abort is not None:
+            raise self._abort
