@@ -1,0 +1,230 @@
+"""The environment and `config/` become frozen records; whatever is wrong is said all at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.errors import Misconfigured
+from workers.job import Preset, Rating, Size
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
+WRONG_VALUE = 64
+MISSING = 1
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseSettings):
+    """Every variable the code reads. Durations in seconds. Secrets never print."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    supabase_url: str
+    supabase_service_key: SecretStr = Field(
+        validation_alias=AliasChoices("SUPABASE_SERVICE_KEY", "SUPABASE_SERVICE_ROLE_KEY")
+    )
+    upstash_redis_rest_url: str
+    upstash_redis_rest_token: SecretStr
+
+    callback_dialect: Literal["paths", "objects"] = "paths"
+    callback_url: str = ""
+    job_callback_secret: SecretStr | None = None
+    adopt_images: bool = True
+    queue_take_from: Literal["tail", "head"] = "tail"
+    command_budget: int = Field(default=0, ge=0)
+
+    model_root: Path = Path("/workspace/models")
+    hf_home: Path | None = None
+    outbox_dir: Path | None = None
+    device: Literal["", "cuda", "cpu"] = ""
+    qwen_variant: Literal["auto", "base", "instruct"] = "auto"
+    enhance_seconds: float = Field(default=30.0, gt=0, le=60)
+    prompt_budget: Literal["chunk", "fit"] = "chunk"
+
+    lease_seconds: float = Field(default=45.0, ge=1)
+    drain_seconds: float = Field(default=25.0, ge=0)
+    max_rating: Rating = "sfw"
+    default_rating: Rating = "sfw"
+
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    runpod_pod_id: str = ""
+
+    @field_validator("supabase_url", "upstash_redis_rest_url", "callback_url")
+    @classmethod
+    def _http_address(cls, value: str) -> str:
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("must begin with https://")
+        return value.rstrip("/")
+
+    @field_validator("job_callback_secret", "outbox_dir", "hf_home", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def callback_address(self) -> str:
+        return self.callback_url or f"{self.supabase_url}/functions/v1/job-callback"
+
+    @property
+    def outbox(self) -> Path:
+        return self.outbox_dir or self.model_root.parent / "outbox"
+
+    @property
+    def huggingface(self) -> Path:
+        return self.hf_home or self.model_root / "huggingface_cache"
+
+    @property
+    def worker_name(self) -> str:
+        return self.runpod_pod_id or socket.gethostname()
+
+
+class ModelFiles(BaseModel):
+    """`config/models.toml`: paths below MODEL_ROOT, and the names that callbacks carry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class Sdxl(BaseModel):
+        name: str
+        checkpoint: str
+
+    class Wan(BaseModel):
+        name: str
+        weights: str
+        converted: str
+
+    class Qwen(BaseModel):
+        name: str
+        base: str
+        instruct: str
+
+    sdxl: Sdxl
+    wan: Wan
+    qwen: Qwen
+
+
+class _PresetTable(BaseModel):
+    """One table of `presets.toml` as written; `Preset` is what the code works with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    media: Literal["image", "video"]
+    size: str
+    sizes: list[str] = []
+    frames: int = Field(default=1, ge=1, le=81)
+    steps: int = Field(ge=1, le=60)
+    guidance: float = Field(ge=1, le=12)
+    shift: float | None = Field(default=None, ge=1, le=12)
+    solver: Literal["unipc", "dpm++", "euler"] = "unipc"
+    enhance: bool = False
+    outputs: list[int] = [1]
+    tier: str
+    quality: Literal["fast", "high"] = "fast"
+    bucket_mib: int = Field(gt=0)
+    samples_from_config: bool = False
+
+    @field_validator("size")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        _size(value)
+        return value
+
+    @field_validator("frames")
+    @classmethod
+    def _whole_groups(cls, value: int) -> int:
+        if value % 4 != 1:
+            raise ValueError("must be 4n+1")
+        return value
+
+    def preset(self, job_type: str) -> Preset:
+        values = self.model_dump(exclude={"size", "sizes", "outputs", "bucket_mib"})
+        return Preset(
+            type=job_type,
+            size=_size(self.size),
+            sizes=tuple(map(_size, self.sizes)),
+            outputs=tuple(self.outputs),
+            bucket_limit=self.bucket_mib * 2**20,
+            **values,
+        )
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises `Misconfigured` with every problem and its fix; exit code 1 where a required
+    variable is missing, else 64."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        missing = any(e["type"] == "missing" for e in error.errors())
+        raise Misconfigured(
+            [_variable_problem(e) for e in error.errors()], exit_code=MISSING if missing else WRONG_VALUE
+        ) from None
+
+
+def load_presets(path: Path = CONFIG_DIR / "presets.toml") -> dict[str, Preset]:
+    """Job type -> preset. Raises `Misconfigured`."""
+
+    def preset(job_type: str, table: object) -> Preset:
+        return _checked(lambda: _PresetTable.model_validate(table).preset(job_type), f"{path.name} [{job_type}]")
+
+    return {job_type: preset(job_type, table) for job_type, table in _read_toml(path).items()}
+
+
+def load_models(path: Path = CONFIG_DIR / "models.toml") -> ModelFiles:
+    """Where weights lie on the volume. Raises `Misconfigured`."""
+    return _checked(lambda: ModelFiles.model_validate(_read_toml(path)), path.name)
+
+
+def size_scale(model_root: Path, kind: str) -> float:
+    """How much smaller than the presets this volume's weights want to work: 1.0 for real weights."""
+    manifest = model_root / "manifest.toml"
+    if not manifest.is_file():
+        return 1.0
+    return float(_read_toml(manifest).get("scale", {}).get(kind, 1.0))
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment for worker processes: without the key that could rent or stop machines, hub offline."""
+    kept = {k: v for k, v in os.environ.items() if k != "RUNPOD_API_KEY"}
+    return kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _size(text: str) -> Size:
+    width, height = (int(side) for side in text.split("*"))
+    if width <= 0 or height <= 0 or width % 16 or height % 16:
+        raise ValueError("sides must be positive multiples of 16")
+    return width, height
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise Misconfigured([f"{path} cannot be read: {error}"], exit_code=WRONG_VALUE) from None
+
+
+Value = TypeVar("Value")
+
+
+def _checked(make: Callable[[], Value], where: str) -> Value:
+    try:
+        return make()
+    except ValidationError as error:
+        problems = [f"{where} {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise Misconfigured(problems, exit_code=WRONG_VALUE) from None
+    except (ValueError, TypeError) as error:
+        raise Misconfigured([f"{where}: {error}"], exit_code=WRONG_VALUE) from None
+
+
+def _variable_problem(error: Any) -> str:
+    name = str(error["loc"][0]).upper()
+    if error["type"] == "missing":
+        return f"{name} is not set. Set it in the environment; config/example.env says what it holds."
+    return f"{name}: {error['msg']}."
