@@ -26,10 +26,11 @@ log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("workers")
 def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] = ()) -> None:
     """Send every log of this process to stdout in one form. `fmt` is "auto", "json" or "text"."""
     as_text = fmt == "text" or (fmt == "auto" and sys.stdout.isatty())
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _place_of_exception,
         _without_private_fields,
         _without_secrets(secrets),
     ]
@@ -63,6 +64,12 @@ def describe(error: BaseException) -> dict[str, str]:
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else ""
     return {"error": type(error).__name__, "at": where}
+
+
+def _place_of_exception(_logger: Any, _name: str, event: Event) -> Event:
+    info = event.pop("exc_info", None)
+    error = info[1] if isinstance(info, tuple) else sys.exception() if info is True else info
+    return {**event, **describe(error)} if isinstance(error, BaseException) else event
 
 
 def _without_private_fields(_logger: Any, _name: str, event: Event) -> Event:

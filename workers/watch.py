@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 PHASE_LIMITS = {
     "load": 300.0,
@@ -25,15 +26,25 @@ PHASE_LIMITS = {
 class Watch:
     """One job's (or one load's) progress. Written by the thread that works, read by those that beat and log.
 
-    `timings` holds seconds by phase, summed where a phase is entered more than once.
+    `timings` holds seconds by phase, summed where a phase is entered more than once. `notes` are what engines
+    found out on the way and the callback's metadata should say, such as token counts. `on_step` is asked at
+    every step and may `abort`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, step_limit: float | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        step_limit: float | None = None,
+        on_step: Callable[[Watch], None] | None = None,
+    ) -> None:
         self._clock = clock
         self._abort: Exception | None = None
         self._lock = threading.Lock()
         self._step_limit = step_limit
+        self._on_step = on_step
+        self._phase_began = clock()
         self.timings: dict[str, float] = {}
+        self.notes: dict[str, Any] = {}
         self.current = ""
         self.done = 0
         self.total = 0
@@ -42,8 +53,9 @@ class Watch:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase and move the marker at both ends. Raises what `abort` was given, at the start only."""
-        self._raise_if_aborted()
+        self.raise_if_aborted()
         outer, started = self.current, self._clock()
+        self._phase_began = started
         self._move(name, 0, 0)
         try:
             yield
@@ -54,7 +66,9 @@ class Watch:
     def step(self, done: int, total: int) -> None:
         """Move the marker within a phase. Raises `Interrupted`, `Cancelled` or `ClaimLost` if told to stop."""
         self._move(self.current, done, total)
-        self._raise_if_aborted()
+        if self._on_step is not None:
+            self._on_step(self)
+        self.raise_if_aborted()
 
     def abort(self, error: Exception) -> None:
         """Ask the working thread to stop at its next step with this error. The first one asked for wins."""
@@ -66,9 +80,18 @@ class Watch:
         return self._abort is not None
 
     @property
+    def remaining(self) -> float:
+        """Seconds that the present phase will still take at its pace so far; 0 while unknown."""
+        return (self._clock() - self._phase_began) * (self.total - self.done) / self.done if self.done else 0.0
+
+    @property
+    def deadline(self) -> float:
+        """When, on this watch's clock, the present phase counts as hung unless it moves before."""
+        return self.moved_at + self._limit()
+
+    @property
     def alive(self) -> bool:
-        """Whether the marker moved within the limit of the present phase."""
-        return self._clock() - self.moved_at <= self._limit()
+        return self._clock() <= self.deadline
 
     def _limit(self) -> float:
         if self.current == "denoise" and self._step_limit is not None:
@@ -79,6 +102,6 @@ class Watch:
         self.current, self.done, self.total = name, done, total
         self.moved_at = self._clock()
 
-    def _raise_if_aborted(self) -> None:
+    def raise_if_aborted(self) -> None:
         if self._abort is not None:
             raise self._abort

@@ -1,0 +1,123 @@
+"""Every claim that this process holds, kept alive by one small thread, as long as its work makes progress."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from workers.claim import Beat, BeatReply, Claim
+from workers.errors import Cancelled, ClaimLost, Unreachable
+from workers.logs import log
+from workers.watch import Watch
+
+FRESH = 1.0
+
+
+class Beats(Protocol):
+    """What is asked of the queue here. It has its own client, so that a hung claim cannot block a beat."""
+
+    def beat(self, beats: Sequence[Beat]) -> BeatReply: ...
+
+
+class Leases:
+    """The claims in our hands. `hold` and `let_go` at both ends; `confirm` before every effect outside.
+
+    A claim whose watch stopped moving is not renewed: a thread can beat for ever over a hung CUDA call.
+    """
+
+    def __init__(
+        self, queue: Beats, *, interval: float, on_tick: Callable[[Sequence[str]], None], tick: float = 1.0
+    ) -> None:
+        self._queue = queue
+        self._interval = interval
+        self._on_tick = on_tick
+        self._tick = min(tick, interval / 2)
+        self._held: dict[str, tuple[str | None, Watch]] = {}
+        self._beaten: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def hold(self, claim: Claim, job_id: str | None, watch: Watch) -> None:
+        """Keep this claim alive from now on, or go on with another watch."""
+        with self._lock:
+            self._held[claim.token] = (job_id, watch)
+            self._beaten.setdefault(claim.token, time.monotonic())
+
+    def let_go(self, token: str) -> None:
+        """This claim has ended, one way or the other."""
+        with self._lock:
+            self._held.pop(token, None)
+            self._beaten.pop(token, None)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(self._held)
+
+    def confirm(self, token: str) -> None:
+        """The fence: raise `ClaimLost` unless the claim was ours at most a second ago, `Cancelled` if withdrawn.
+
+        Raises `Unreachable` while nobody can say.
+        """
+        with self._lock:
+            held, beaten = self._held.get(token), self._beaten.get(token, 0.0)
+        if held is None:
+            raise ClaimLost
+        if time.monotonic() - beaten > FRESH:
+            self._beat([token])
+        self._raise_ending(token)
+
+    def run(self) -> None:
+        """The beating thread's whole life."""
+        due = time.monotonic()
+        while not self._closed.wait(self._tick):
+            self._on_tick(self.tokens)
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._interval
+                self.beat_all()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def beat_all(self) -> None:
+        """Renew every claim that makes progress. An unreachable queue is said once and tried again."""
+        with self._lock:
+            alive = [token for token, (_, watch) in self._held.items() if watch.alive]
+        try:
+            self._beat(alive)
+        except Unreachable as error:
+            log.warning("beat failed", reason=str(error), claims=len(alive))
+
+    def _beat(self, tokens: Sequence[str]) -> None:
+        with self._lock:
+            held = {token: self._held[token] for token in tokens if token in self._held}
+        if not held:
+            return
+        sent = time.monotonic()
+        reply = self._queue.beat([Beat(token, job_id, _progress(watch)) for token, (job_id, watch) in held.items()])
+        with self._lock:
+            self._beaten.update({token: sent for token in held if token in self._held})
+        for token in reply.lost:
+            self._end(token, ClaimLost())
+        for token in reply.cancelled:
+            self._end(token, Cancelled())
+
+    def _end(self, token: str, error: Exception) -> None:
+        with self._lock:
+            held = self._held.get(token)
+        if held is not None:
+            held[1].abort(error)
+
+    def _raise_ending(self, token: str) -> None:
+        with self._lock:
+            held = self._held.get(token)
+        if held is None:
+            raise ClaimLost
+        held[1].raise_if_aborted()
+
+
+def _progress(watch: Watch) -> dict[str, Any]:
+    percent = round(100 * watch.done / watch.total) if watch.total else 0
+    return {"phase": watch.current, "step": watch.done, "steps": watch.total, "percent": percent}

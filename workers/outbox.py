@@ -1,0 +1,153 @@
+"""Finished files on the volume, one folder a job, so that no GPU work is repeated for a fault on the way out.
+
+A folder is written under its claim's token and renamed to the job id when it is complete; who loses that rename
+discards. Only the holder of a job's claim looks into its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workers.job import Artifact
+
+RECORD = "record.json"
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A complete folder: its artifacts, and what the callback will say once they are uploaded."""
+
+    folder: Path
+    job_id: str
+    type: str
+    user_id: str
+    artifacts: tuple[Artifact, ...]
+    enhanced_prompt: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Outbox:
+    """The folder `OUTBOX_DIR`, shared by all workers of a volume. `min_free` is in bytes."""
+
+    def __init__(self, root: Path, min_free: int = 512 * 2**20) -> None:
+        self.root = root
+        self._min_free = min_free
+
+    def problem(self) -> str | None:
+        """Why nothing can be written here now, if so: then no job should be claimed."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            return f"the outbox cannot be written: {error.strerror}"
+        return f"the outbox has only {free // 2**20} MiB left" if free < self._min_free else None
+
+    def stage(self, token: str) -> Path:
+        """An empty folder to encode into."""
+        folder = self.root / f".{token}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def seal(self, staged: Path, sealed: Sealed) -> Sealed:
+        """Make a staged folder the job's own. An earlier complete one wins, and the staged one is discarded."""
+        record = {
+            "job_id": sealed.job_id,
+            "type": sealed.type,
+            "user_id": sealed.user_id,
+            "enhanced_prompt": sealed.enhanced_prompt,
+            "metadata": dict(sealed.metadata),
+            "artifacts": [_artifact_record(artifact) for artifact in sealed.artifacts],
+        }
+        _write_durably(staged / RECORD, json.dumps(record, ensure_ascii=False).encode())
+        final = self.root / sealed.job_id
+        try:
+            staged.rename(final)
+        except OSError:
+            shutil.rmtree(staged, ignore_errors=True)
+        _sync_folder(self.root)
+        found = self.find(sealed.job_id)
+        if found is None:
+            raise FileNotFoundError(final)
+        return found
+
+    def find(self, job_id: str) -> Sealed | None:
+        """The job's complete folder on this volume, if there is one."""
+        folder = self.root / job_id
+        try:
+            record = json.loads((folder / RECORD).read_bytes())
+            artifacts = tuple(_artifact(folder, item) for item in record.pop("artifacts"))
+            return Sealed(folder=folder, artifacts=artifacts, **record)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def discard(self, staged: Path) -> None:
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def remove(self, job_id: str) -> None:
+        """The job is delivered: its files are not needed any more. Harmless when repeated."""
+        shutil.rmtree(self.root / job_id, ignore_errors=True)
+
+    def sweep(self, max_age: float = 7 * DAY) -> Sequence[str]:
+        """Remove what nobody came back for: complete folders after `max_age` seconds, staged ones after a day."""
+        removed = []
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            limit = DAY if folder.name.startswith(".") else max_age
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > limit:
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder.name)
+        return removed
+
+
+def _artifact_record(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "index": artifact.index,
+        "file": artifact.path.name,
+        "content_type": artifact.content_type,
+        "size": artifact.size,
+        "frames": artifact.frames,
+        "seed": artifact.seed,
+        "thumbnail": artifact.thumbnail.name if artifact.thumbnail else None,
+    }
+
+
+def _artifact(folder: Path, record: Mapping[str, Any]) -> Artifact:
+    thumbnail = record["thumbnail"]
+    path = folder / record["file"]
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return Artifact(
+        index=record["index"],
+        path=path,
+        content_type=record["content_type"],
+        size=(record["size"][0], record["size"][1]),
+        frames=record["frames"],
+        seed=record["seed"],
+        thumbnail=folder / thumbnail if thumbnail else None,
+    )
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
