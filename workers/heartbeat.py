@@ -1,0 +1,94 @@
+"""What a worker says about itself, in a small file in memory that its supervisor reads.
+
+All times are on the monotonic clock, which the processes of one machine share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+RUN_DIR = "OURVIDZ_RUN_DIR"
+GENERATION = "OURVIDZ_GENERATION"
+SUPERVISOR = "OURVIDZ_SUPERVISOR"
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """One sign of life.
+
+    `generation` counts the starts of this worker under one supervisor. `deadline` is when the present phase counts as
+    hung unless its marker moves. `tokens` are the claims held. `step` of `total` is the progress of the phase, `done`
+    and `failed` count the jobs of this process, `vram` is in bytes.
+    """
+
+    generation: int
+    pid: int
+    phase: str
+    deadline: float
+    monotonic: float
+    job: str | None = None
+    type: str | None = None
+    tokens: tuple[str, ...] = ()
+    step: int = 0
+    total: int = 0
+    vram: int = 0
+    done: int = 0
+    failed: int = 0
+
+    @property
+    def percent(self) -> int | None:
+        return 100 * self.step // self.total if self.total else None
+
+    def age(self) -> float:
+        """Seconds since it was written."""
+        return time.monotonic() - self.monotonic
+
+
+def generation() -> int:
+    """The number our supervisor gave this process, 0 without one."""
+    return int(os.environ.get(GENERATION, "0"))
+
+
+def supervisor() -> int | None:
+    """The pid of our supervisor, None for a process that runs alone."""
+    pid = os.environ.get(SUPERVISOR)
+    return int(pid) if pid else None
+
+
+def run_dir() -> Path:
+    """The folder of heartbeat and lock files, in memory where the machine allows. PermissionError if not ours."""
+    chosen = os.environ.get(RUN_DIR)
+    memory = Path("/dev/shm")  # noqa: S108 - tmpfs is the point; the owner is checked below
+    parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    folder = Path(chosen) if chosen else parent / f"ourvidz-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user; set {RUN_DIR} to a folder of your own")
+    return folder
+
+
+def path_of(name: str) -> Path:
+    return run_dir() / f"{name}.heartbeat"
+
+
+def write(path: Path, heartbeat: Heartbeat) -> None:
+    """Replace the file at once, so that a reader never sees half of it. One writer per path."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(asdict(heartbeat)))
+    new.replace(path)
+
+
+def read(path: Path) -> Heartbeat | None:
+    """The last heartbeat, None when there is none or it is from another version."""
+    try:
+        record = json.loads(path.read_text())
+        known = {field.name for field in fields(Heartbeat)}
+        values = {key: value for key, value in record.items() if key in known}
+        return Heartbeat(**{**values, "tokens": tuple(values.get("tokens", ()))})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
