@@ -7,7 +7,7 @@ class Rejected(Exception):
     """The job itself is at fault: bad payload, policy, unknown type, wrong kind. Ends as a `failed` callback.
 
     `sentence` is shown to end users: one short sentence without prompt, path, host or trace. `field` names
-    the payload's key for the operator. `code` is "invalid" or "policy".
+    the payload's key for the operator. `code` is "invalid", "unreadable", "policy" or "failed".
     """
 
     def __init__(self, sentence: str, *, field: str | None = None, code: str = "invalid") -> None:

@@ -73,7 +73,7 @@ def parse(raw: str) -> Job:
 def decode(raw: str) -> dict[str, Any]:
     """Unwrap the envelopes of every producer and spell keys our way. Raises `Rejected`."""
     if len(raw.encode("utf-8", "surrogatepass")) > MAX_ENVELOPE:
-        raise Rejected("The job is too large.", field="payload")
+        raise Rejected("The job is too large.", field="payload", code="unreadable")
     value: Any = raw
     for _ in range(MAX_ENVELOPE_DEPTH):
         if isinstance(value, str):
@@ -85,7 +85,7 @@ def decode(raw: str) -> dict[str, Any]:
         else:
             break
     if not isinstance(value, dict):
-        raise Rejected(UNREADABLE, field="payload")
+        raise Rejected(UNREADABLE, field="payload", code="unreadable")
     _check_plain(value)
     return _respell(value)
 
@@ -100,7 +100,7 @@ def _loads(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise Rejected(UNREADABLE, field="payload") from None
+        raise Rejected(UNREADABLE, field="payload", code="unreadable") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -110,7 +110,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _check_plain(value: Any, depth: int = 0) -> None:
     """Finite numbers, encodable text and bounded nesting: each of the others crashes something further on."""
     if depth > MAX_DEPTH:
-        raise Rejected(UNREADABLE, field="payload")
+        raise Rejected(UNREADABLE, field="payload", code="unreadable")
     if isinstance(value, dict):
         for key, item in value.items():
             _check_plain(key, depth + 1)
@@ -120,9 +120,9 @@ def _check_plain(value: Any, depth: int = 0) -> None:
             _check_plain(item, depth + 1)
     elif isinstance(value, str):
         if any("\ud800" <= c <= "\udfff" for c in value):
-            raise Rejected("The job contains characters that are not valid text.", field="payload")
+            raise Rejected("The job contains characters that are not valid text.", field="payload", code="unreadable")
     elif isinstance(value, (int, float)) and not -1e15 < value < 1e15:
-        raise Rejected("The job contains a number that is out of range.", field="payload")
+        raise Rejected("The job contains a number that is out of range.", field="payload", code="unreadable")
 
 
 def _respell(payload: dict[str, Any]) -> dict[str, Any]:

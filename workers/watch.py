@@ -75,6 +75,12 @@ class Watch:
         with self._lock:
             self._abort = self._abort or error
 
+    def successor(self) -> Watch:
+        """A watch for the thread that goes on with this job, counting on from these timings."""
+        watch = Watch(self._clock)
+        watch.timings.update(self.timings)
+        return watch
+
     @property
     def aborted(self) -> bool:
         return self._abort is not None

@@ -1,0 +1,148 @@
+"""The life of one job from its message to its pixels: gate, parameters, prompt, generation, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from workers.claim import Claim
+from workers.delivery import Parcel
+from workers.errors import Rejected
+from workers.job import Job, Media, Output, Preset, Rating, SamplingParams
+from workers.prompt import ComposedPrompt, Enhancement
+from workers.resolve import resolve
+from workers.watch import Watch
+
+WRONG_QUEUE = "This job type is not made by this queue's workers."
+UNKNOWN_TYPE = "This job type is not known."
+
+
+class Engine(Protocol):
+    """A model family. `model_hash` names the checkpoint, where it is known."""
+
+    @property
+    def model_name(self) -> str: ...
+    @property
+    def model_hash(self) -> str | None: ...
+    def load(self, watch: Watch) -> None: ...
+    def warm_up(self, watch: Watch) -> None: ...
+    def generate(self, params: SamplingParams, watch: Watch) -> list[Output]: ...
+
+
+class Enhancer(Protocol):
+    """Rewrites a prompt; never fails a job, says in `status` when it kept the original."""
+
+    def load(self, watch: Watch) -> None: ...
+    def warm_up(self, watch: Watch) -> None: ...
+    def enhance(self, prompt: str, media: Media, seed: int, watch: Watch) -> Enhancement: ...
+
+
+class Gate(Protocol):
+    """`admit` returns the rating a job runs under, or raises `Rejected` with code "policy"."""
+
+    def admit(self, job: Job) -> Rating: ...
+
+
+class Compose(Protocol):
+    def __call__(self, job: Job, preset: Preset, *, rating: Rating, text: str | None) -> ComposedPrompt: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What jobs of one kind are made with. `scale` shrinks sizes for small weights."""
+
+    kind: str
+    worker: str
+    presets: Mapping[str, Preset]
+    engine: Engine
+    enhancer: Enhancer | None
+    gate: Gate
+    compose: Compose
+    scale: float = 1.0
+
+    def preset(self, job: Job) -> Preset:
+        """Raises `Rejected` for a type that is unknown or belongs on another queue."""
+        preset = self.presets.get(job.type)
+        if preset is None:
+            raise Rejected(UNKNOWN_TYPE, field="type")
+        if preset.kind != self.kind:
+            raise Rejected(WRONG_QUEUE, field="type")
+        return preset
+
+    def admit(self, job: Job, preset: Preset) -> tuple[Rating, SamplingParams]:
+        """All that can refuse a job before it costs anything."""
+        return self.gate.admit(job), resolve(job, preset, self.scale)
+
+    def make(self, claim: Claim, job: Job, preset: Preset, watch: Watch) -> Parcel:
+        """Prompt, pixels, and the account of both. Raises `Rejected`, or what stops the watch."""
+        rating, params = self.admit(job, preset)
+        enhancement = self._enhance(job, preset, params, watch)
+        text = enhancement.text if enhancement else None
+        if text is not None:
+            self.gate.admit(replace(job, prompt=text))
+        composed = self.compose(job, preset, rating=rating, text=text)
+        params = replace(params, prompt=composed.prompt, negative_prompt=composed.negative_prompt)
+        outputs = self.engine.generate(params, watch)
+        return Parcel(
+            claim=claim,
+            job_id=job.id,
+            user_id=job.user_id,
+            params=params,
+            outputs=tuple(outputs),
+            limit=preset.bucket_limit,
+            enhanced_prompt=text,
+            metadata=self._account(claim, job, params)
+            | _prompt_account(job, composed, enhancement)
+            | {"rating": rating, **watch.notes},
+        )
+
+    def _enhance(self, job: Job, preset: Preset, params: SamplingParams, watch: Watch) -> Enhancement | None:
+        if not preset.enhance or self.enhancer is None:
+            return None
+        return self.enhancer.enhance(job.prompt, preset.media, params.seeds[0], watch)
+
+    def _account(self, claim: Claim, job: Job, params: SamplingParams) -> dict[str, Any]:
+        return {
+            "model": self.engine.model_name,
+            "model_hash": self.engine.model_hash,
+            "worker": self.worker,
+            "attempt": claim.attempt,
+            "fence": claim.fence,
+            "job_type": job.type,
+            "width": params.width,
+            "height": params.height,
+            "frames": params.frames,
+            "fps": params.fps,
+            "steps": params.steps,
+            "guidance_scale": params.guidance,
+            "shift": params.shift,
+            "sampler": params.solver,
+            "seed": params.seeds[0],
+            "seeds": list(params.seeds),
+            "num_images": len(params.seeds),
+            "adjusted": dict(params.adjusted),
+        }
+
+
+def waited(job: Job) -> float:
+    """Seconds between the producer's clock at queueing and ours now, 0 where it does not say."""
+    try:
+        created = datetime.fromisoformat(job.created_at or "")
+    except ValueError:
+        return 0.0
+    aware = created if created.tzinfo else created.replace(tzinfo=UTC)
+    return round(max(0.0, (datetime.now(UTC) - aware).total_seconds()), 3)
+
+
+def _prompt_account(job: Job, composed: ComposedPrompt, enhancement: Enhancement | None) -> dict[str, Any]:
+    return {
+        "original_prompt": job.prompt,
+        "prompt": composed.prompt,
+        "negative_prompt": composed.negative_prompt,
+        "tier": composed.tier,
+        "added_terms": len(composed.added),
+        "dropped_terms": list(composed.dropped),
+        "enhancement": enhancement.status if enhancement else "off",
+    }

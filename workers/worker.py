@@ -1,0 +1,235 @@
+"""The loop of a worker: claim, make, hand over; and how each job that does not get that far ends."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from workers import payload
+from workers.claim import Claim, ClaimReply
+from workers.dispatch import Dispatch
+from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected, Unreachable
+from workers.lease import Leases
+from workers.logs import describe, log
+from workers.making import Maker, waited
+from workers.outbox import Outbox
+from workers.report import Report
+from workers.stop import Stop
+from workers.watch import Watch
+
+MAX_ATTEMPTS = 3
+MAX_CRASHES = 2
+RETRY_DELAYS = (10.0, 60.0, 300.0)
+BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+GAVE_UP = "The job failed several times and was given up. Please try again."
+KEPT = frozenset({"unreadable", "failed"})
+"""Codes of a rejection whose message goes to the dead list, for an operator to look at."""
+
+
+class Queue(Protocol):
+    def claim(self, token: str) -> ClaimReply: ...
+    def release(self, token: str, *, counted: bool) -> bool: ...
+    def park(self, token: str, delay: float, *, counted: bool) -> bool: ...
+    def ack(self, token: str, job_id: str | None) -> bool: ...
+    def bury(self, token: str, reason: str, job_id: str | None = None) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """All that a worker works with, put together in `kinds.py`. Durations in seconds."""
+
+    maker: Maker
+    queue: Queue
+    leases: Leases
+    dispatch: Dispatch
+    outbox: Outbox
+    stop: Stop
+    poll: float
+    lease: float
+    grace: float
+    step_limit: float
+
+
+class Worker:
+    """The main thread of one process."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._at = place
+        self._token: tuple[str, float] | None = None
+        self._failures = 0
+        self.watch = Watch(step_limit=place.step_limit, on_step=self._heed_stop)
+        self.job_id: str | None = None
+        self.job_type: str | None = None
+
+    def run(self) -> int:
+        """Load, work, drain. Returns the exit code: 0, or why only a new process helps."""
+        code = 0
+        try:
+            self._load()
+            while not self._at.stop.requested:
+                self._turn()
+        except EngineBroken as error:
+            log.error("engine broken", reason=str(error), exit_code=error.exit_code)
+            code = error.exit_code
+        except Interrupted:
+            log.info("interrupted", phase="load")
+        self._drain()
+        return code
+
+    def _load(self) -> None:
+        """Everything heavy happens before the first claim."""
+        maker = self._at.maker
+        for model in (maker.engine, maker.enhancer):
+            if model is not None:
+                with self.watch.phase("load"):
+                    model.load(self.watch)
+                with self.watch.phase("warm_up"):
+                    model.warm_up(self.watch)
+        log.info("ready", kind=maker.kind, model=maker.engine.model_name, **_spent(self.watch))
+
+    def _turn(self) -> None:
+        self.watch, self.job_id, self.job_type = Watch(), None, None
+        if problem := self._at.outbox.problem():
+            self._back_off(problem)
+        elif not self._at.dispatch.has_room:
+            self._at.stop.sleep(self._at.poll)
+        elif claim := self._claim():
+            self._serve(claim)
+
+    def _claim(self) -> Claim | None:
+        """A repeated token finds the claim whose reply was lost; one as old as half a lease is not repeated."""
+        token, made = self._token or (secrets.token_hex(16), time.monotonic())
+        self._token = None
+        try:
+            reply = self._at.queue.claim(token)
+        except ClaimLost:
+            return None
+        except Unreachable as error:
+            if time.monotonic() - made < self._at.lease / 2:
+                self._token = (token, made)
+            self._back_off(str(error), error.retry_after, denied=error.denied)
+            return None
+        self._failures = 0
+        if reply.claim is None:
+            self._at.stop.sleep(min(self._at.poll, reply.next_expiry or self._at.poll))
+        return reply.claim
+
+    def _back_off(self, reason: str, wish: float | None = None, *, denied: bool = False) -> None:
+        """An error is never read as an empty queue."""
+        pause = max(BACK_OFF[min(self._failures, len(BACK_OFF) - 1)], wish or 0.0)
+        self._failures += 1
+        log.error("cannot claim", reason=reason, wait=pause, failures=self._failures, denied=denied or None)
+        self._at.stop.sleep(pause)
+
+    def _serve(self, claim: Claim) -> None:
+        """Every way a job can end has its own way home; what the delivery thread did not take is let go."""
+        self.job_id = payload.find_id(claim.body)
+        self.watch = Watch(step_limit=self._at.step_limit, on_step=self._heed_stop)
+        self._at.leases.hold(claim, self.job_id, self.watch)
+        handed_over = False
+        try:
+            self._handle(claim, self.watch)
+            handed_over = True
+        except Rejected as error:
+            handed_over = self._reject(claim, error)
+        except Interrupted:
+            self._settle("released", claim, lambda: self._at.queue.release(claim.token, counted=False))
+        except Cancelled:
+            self._settle("cancelled", claim, lambda: self._at.queue.ack(claim.token, self.job_id))
+        except ClaimLost:
+            log.warning("claim lost", job=self.job_id, phase=self.watch.current)
+        except EngineBroken:
+            self._settle("released", claim, lambda: self._at.queue.release(claim.token, counted=True))
+            raise
+        except Exception as error:
+            handed_over = self._retry(claim, error)
+        finally:
+            if not handed_over:
+                self._at.leases.let_go(claim.token)
+
+    def _handle(self, claim: Claim, watch: Watch) -> None:
+        """The life of one job; at its end the delivery thread has it."""
+        if claim.result is not None:
+            self._say_again(claim, claim.result)
+            return
+        job = payload.parse(claim.body)
+        self.job_id, self.job_type = job.id, job.type
+        if sealed := self._at.outbox.find(job.id):
+            log.info("resumed", job=job.id, type=job.type, attempt=claim.attempt)
+            self._at.dispatch.resume(claim, sealed, Watch())
+            return
+        if claim.crashes >= MAX_CRASHES or claim.attempt > MAX_ATTEMPTS:
+            raise Rejected(GAVE_UP, code="failed")
+        preset = self._at.maker.preset(job)
+        self._at.maker.admit(job, preset)
+        watch.timings["wait"] = waited(job)
+        log.info("claimed", job=job.id, type=job.type, attempt=claim.attempt, wait_s=watch.timings["wait"])
+        if claim.attempt == 1:
+            self._at.dispatch.announce(job.id)
+        parcel = self._at.maker.make(claim, job, preset, watch)
+        log.info("made", job=job.id, type=job.type, **_spent(watch))
+        self._at.dispatch.deliver(parcel, watch.successor())
+
+    def _say_again(self, claim: Claim, record: dict[str, object]) -> None:
+        """An earlier claim ended this job: at most its callback is still to be sent."""
+        if record.get("delivered"):
+            self._at.queue.ack(claim.token, self.job_id)
+            log.info("already delivered", job=self.job_id)
+            self._at.leases.let_go(claim.token)
+            return
+        self._at.dispatch.report(claim, Report.from_record(record), Watch())
+
+    def _reject(self, claim: Claim, error: Rejected) -> bool:
+        """A sentence for the user where the job has an id, the dead list where an operator should look."""
+        bury = str(error) if error.code in KEPT else None
+        log.warning("rejected", job=self.job_id, type=self.job_type, field=error.field, reason=error.sentence)
+        if self.job_id is None:
+            self._settle("buried", claim, lambda: self._at.queue.bury(claim.token, str(error)))
+            return False
+        report = Report.of_failure(self.job_id, error, self.job_type or "", bury)
+        self._at.dispatch.report(claim, report, Watch())
+        return True
+
+    def _retry(self, claim: Claim, error: Exception) -> bool:
+        """Anything unforeseen is tried again while attempts last."""
+        log.error("job failed", job=self.job_id, type=self.job_type, phase=self.watch.current,
+                  attempt=claim.attempt, **describe(error))  # fmt: skip
+        if claim.attempt >= MAX_ATTEMPTS:
+            return self._reject(claim, Rejected(GAVE_UP, code="failed"))
+        delay = RETRY_DELAYS[claim.attempt - 1]
+        self._settle("parked", claim, lambda: self._at.queue.park(claim.token, delay, counted=True))
+        return False
+
+    def _settle(self, event: str, claim: Claim, settle: Callable[[], bool]) -> None:
+        """End a claim here and now. If the queue cannot be reached, its lease ends by itself."""
+        try:
+            settle()
+            log.info(event, job=self.job_id, attempt=claim.attempt)
+        except Unreachable as error:
+            log.warning("claim left to its lease", job=self.job_id, reason=str(error))
+
+    def _heed_stop(self, watch: Watch) -> None:
+        """Finish the making only if it fits into the grace; on the second signal give the claim back at once."""
+        stop = self._at.stop
+        if not stop.requested:
+            return
+        left = self._at.grace - (time.monotonic() - (stop.since or 0.0))
+        if stop.now or watch.remaining > left:
+            watch.abort(Interrupted())
+
+    def _drain(self) -> None:
+        """Deliver what is made until the grace ends; release the rest to the head of the queue."""
+        stop, dispatch = self._at.stop, self._at.dispatch
+        until = (stop.since or time.monotonic()) + self._at.grace
+        while not dispatch.idle and not stop.now and (left := until - time.monotonic()) > 0:
+            stop.sleep(min(left, 0.5), beyond=1)
+        dispatch.close()
+        self._at.leases.close()
+        log.info("drained", delivered=dispatch.delivered, failed=dispatch.failed)
+
+
+def _spent(watch: Watch) -> dict[str, float]:
+    return {f"{phase}_s": round(seconds, 2) for phase, seconds in watch.timings.items()}
