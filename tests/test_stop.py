@@ -63,11 +63,11 @@ def test_a_sleep_without_a_signal_lasts_its_time(stop):
     assert stop.since is None
 
 
-def test_lingering_waits_for_the_second_signal(stop):
+def test_one_who_drains_sleeps_until_the_second_signal(stop):
     os.kill(os.getpid(), signal.SIGTERM)
-    assert seconds_of(stop.linger, 0.05) >= 0.05
+    assert not stop.sleep(0.05, beyond=1)
     in_a_moment(os.kill, os.getpid(), signal.SIGINT)
-    assert seconds_of(stop.linger, LONG) < SOON
+    assert seconds_of(lambda seconds: stop.sleep(seconds, beyond=1), LONG) < SOON
     assert stop.now
 
 
@@ -148,8 +148,8 @@ def test_a_process_alone_does_not_mind_losing_its_parent(monkeypatch):
 
 
 def test_a_storm_of_signals_ends_a_process_cleanly():
-    script = "from workers.stop import Stop; s = Stop().install(); print(flush=True); print(s.linger(20)); s.ignore()"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
+    script = "from workers.stop import Stop; s = Stop().install(); print(); print(s.sleep(20, beyond=1)); s.ignore()"
+    with subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True) as child:
         child.stdout.readline()
         while child.poll() is None:  # the kernel may merge what comes in one burst
             child.send_signal(signal.SIGTERM)

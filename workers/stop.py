@@ -12,9 +12,9 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -23,7 +23,7 @@ class Stop:
     """Whether this process should end: `requested` by the first signal, `now` by the second or a dead parent.
 
     `parent` is the pid of the supervisor, None for a process that runs alone. Flags may be read, and `request` and
-    `wake` called, from any thread; `sleep` and `linger` belong to one thread, the one that took the signals.
+    `wake` called, from any thread; `sleep` belongs to one thread, the one that took the signals.
     """
 
     def __init__(self, parent: int | None = None) -> None:
@@ -55,12 +55,17 @@ class Stop:
             signal.signal(number, signal.SIG_IGN)
 
     @property
+    def requests(self) -> int:
+        """How often this process was asked to stop; a dead parent counts for two."""
+        return len(self._asked())
+
+    @property
     def requested(self) -> bool:
-        return bool(self._asked())
+        return self.requests >= 1
 
     @property
     def now(self) -> bool:
-        return len(self._asked()) >= 2
+        return self.requests >= 2
 
     @property
     def since(self) -> float | None:
@@ -78,22 +83,17 @@ class Stop:
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes just as well
             os.write(self._write, b"\0")
 
-    def sleep(self, seconds: float) -> bool:
-        """Wait until stopping, woken or out of time. True when stopping."""
-        self._wait(seconds, lambda: self.requested)
-        return self.requested
+    def sleep(self, seconds: float, beyond: int = 0) -> bool:
+        """Wait until out of time, woken, or asked to stop more often than `beyond`: 1 for one who drains already.
 
-    def linger(self, seconds: float) -> bool:
-        """As `sleep`, for one who drains: the first request does not end it, the second does. True when it came."""
-        self._wait(seconds, lambda: self.now)
-        return self.now
-
-    def _wait(self, seconds: float, over: Callable[[], bool]) -> None:
+        True when asked.
+        """
         deadline = time.monotonic() + seconds
-        while not over() and (left := deadline - time.monotonic()) > 0:
+        while self.requests <= beyond and (left := deadline - time.monotonic()) > 0:
             ready, _, _ = select.select([self._read], [], [], left)
             if ready and self._woken():
-                return
+                break
+        return self.requests > beyond
 
     def _woken(self) -> bool:
         return any(byte not in STOPPING for byte in os.read(self._read, 4096))
@@ -103,6 +103,6 @@ class Stop:
             self._times += [time.monotonic()] * 2
         return self._times
 
-    def _record(self, number: int, frame: FrameType | None) -> Any:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if number in STOPPING:
             self._times.append(time.monotonic())
