@@ -21,12 +21,11 @@ from workers.job import Artifact, Delivery, Outcome, Output, SamplingParams
 from workers.lease import Leases
 from workers.logs import log
 from workers.outbox import Outbox, Sealed
-from workers.report import Report, Verdict
+from workers.report import Report
+from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, next_delay
 from workers.watch import Watch
 
 UPLOADS = 8
-PARK_ABOVE = 30.0
-REPEAT_AFTER = 10.0
 RETRY_AFTER = 60.0
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 T = TypeVar("T")
@@ -163,13 +162,13 @@ class Courier:
             await self._confirm(claim, watch)
             with watch.phase("callback"):
                 verdict = await self._call("callback", self._way.callbacks.send, report.outcome, report.user_id)
-            if verdict.answer == "accepted":
+            if verdict.accepted:
                 return await self._accepted(claim, report, watch)
             report = replace(report, failures=report.failures + 1)
-            delay = verdict.delay(report.failures)
+            delay = next_delay(report.failures, verdict)
             self._log_failure(report, verdict, delay)
             if delay is None:
-                reason = f"callback {verdict.answer}: {verdict.reason}"
+                reason = f"callback {verdict.meaning}: {verdict.reason}"
                 return await self._end(claim, replace(report, bury=report.bury or reason), watch)
             if delay > PARK_ABOVE:
                 await self._remember(claim, report, watch)
@@ -196,7 +195,7 @@ class Courier:
         await self._call("callback", self._way.callbacks.adopt_image, outcome)
         if self._way.callbacks.repeats and len(outcome.deliveries) > 1 and not report.accepted:
             await self._remember(claim, replace(report, accepted=True, failures=0), watch)
-            await self._park(claim, REPEAT_AFTER, watch)
+            await self._park(claim, REPEAT_COMPLETED_AFTER, watch)
             self._way.outbox.remove(outcome.job_id)
         else:
             await self._end(claim, report, watch)
@@ -249,8 +248,8 @@ class Courier:
         return await asyncio.get_running_loop().run_in_executor(self._pools[pool], function, *arguments)
 
     def _log_failure(self, report: Report, verdict: Verdict, delay: float | None) -> None:
-        say = log.error if delay is None or verdict.answer == "mismatch" else log.warning
-        answer = {"answer": verdict.answer, "reason": verdict.reason}
+        say = log.error if delay is None or verdict.alarm else log.warning
+        answer = {"answer": verdict.meaning, "reason": verdict.reason}
         say("callback failed", job=report.outcome.job_id, failures=report.failures, wait=delay, **answer)
 
 

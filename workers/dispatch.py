@@ -11,6 +11,7 @@ from typing import Any
 from workers.claim import Claim
 from workers.delivery import Courier, Errand, Parcel, Way
 from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
+from workers.lease import THREAD_DIED
 from workers.logs import describe, log
 from workers.outbox import Sealed
 from workers.report import Report
@@ -19,7 +20,6 @@ from workers.watch import Watch
 DEPTH = 4
 IN_MEMORY = 2
 RELEASE_SECONDS = 5.0
-THREAD_DIED = 72
 Steps = Coroutine[Any, Any, None]
 
 

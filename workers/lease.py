@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,10 +10,12 @@ from typing import Any, Protocol
 
 from workers.claim import Beat, BeatReply, Claim
 from workers.errors import Cancelled, ClaimLost, Unreachable
-from workers.logs import log
+from workers.logs import describe, log
 from workers.watch import Watch
 
 FRESH = 1.0
+TICK = 1.0
+THREAD_DIED = 72
 
 
 class Beats(Protocol):
@@ -27,13 +30,9 @@ class Leases:
     A claim whose watch stopped moving is not renewed: a thread can beat for ever over a hung CUDA call.
     """
 
-    def __init__(
-        self, queue: Beats, *, interval: float, on_tick: Callable[[Sequence[str]], None], tick: float = 1.0
-    ) -> None:
+    def __init__(self, queue: Beats, *, interval: float) -> None:
         self._queue = queue
         self._interval = interval
-        self._on_tick = on_tick
-        self._tick = min(tick, interval / 2)
         self._held: dict[str, tuple[str | None, Watch]] = {}
         self._beaten: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -69,14 +68,9 @@ class Leases:
             self._beat([token])
         self._raise_ending(token)
 
-    def run(self) -> None:
-        """The beating thread's whole life."""
-        due = time.monotonic()
-        while not self._closed.wait(self._tick):
-            self._on_tick(self.tokens)
-            if time.monotonic() >= due:
-                due = time.monotonic() + self._interval
-                self.beat_all()
+    def start(self, on_tick: Callable[[], None]) -> None:
+        """Begin to beat; `on_tick` is called about once a second, for signs of life of other kinds."""
+        threading.Thread(target=self._run, args=(on_tick,), name="beat", daemon=True).start()
 
     def close(self) -> None:
         self._closed.set()
@@ -89,6 +83,19 @@ class Leases:
             self._beat(alive)
         except Unreachable as error:
             log.warning("beat failed", reason=str(error), claims=len(alive))
+
+    def _run(self, on_tick: Callable[[], None]) -> None:
+        """The beating thread's whole life. Without it every claim is lost, so its death is the process's."""
+        tick, due = min(TICK, self._interval / 2), time.monotonic()
+        try:
+            while not self._closed.wait(tick):
+                on_tick()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._interval
+                    self.beat_all()
+        except BaseException as error:
+            log.error("beat thread died", **describe(error))
+            os._exit(THREAD_DIED)
 
     def _beat(self, tokens: Sequence[str]) -> None:
         with self._lock:

@@ -23,7 +23,7 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0) -> SamplingParams:
     Raises `Rejected` where a wish has no sensible nearest value: a number of images that is not offered.
     """
     wishes = _Wishes(job, preset)
-    width, height = (_scaled(side, scale) for side in wishes.size())
+    width, height = scaled(wishes.size(), scale)
     seed = wishes.seed()
     return SamplingParams(
         type=job.type,
@@ -44,6 +44,14 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0) -> SamplingParams:
 def default_seed(job_id: str) -> int:
     """The first 31 bits of SHA-256 of the job id: the same job gives the same pixels wherever it runs."""
     return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big") >> 1
+
+
+def scaled(size: Size, scale: float) -> Size:
+    """A size for weights that work at `scale` times the real ones, in multiples of 16."""
+    if scale == 1.0:
+        return size
+    width, height = (max(SIDE_MULTIPLE, round(side * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE) for side in size)
+    return width, height
 
 
 class _Wishes:
@@ -131,10 +139,6 @@ class _Wishes:
         if asked != used:
             self.adjusted[name] = [asked, used]
         return used
-
-
-def _scaled(side: int, scale: float) -> int:
-    return max(SIDE_MULTIPLE, round(side * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE) if scale != 1.0 else side
 
 
 def _parse_size(text: str, separator: str) -> Size:

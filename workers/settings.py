@@ -82,6 +82,12 @@ class Settings(BaseSettings):
         return self.hf_home or self.model_root / "huggingface_cache"
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never appear in a log."""
+        given = (self.supabase_service_key, self.upstash_redis_rest_token, self.job_callback_secret)
+        return tuple(secret.get_secret_value() for secret in given if secret is not None)
+
+    @property
     def worker_name(self) -> str:
         return self.runpod_pod_id or socket.gethostname()
 

@@ -84,10 +84,8 @@ class Worker:
         maker = self._at.maker
         for model in (maker.engine, maker.enhancer):
             if model is not None:
-                with self.watch.phase("load"):
-                    model.load(self.watch)
-                with self.watch.phase("warm_up"):
-                    model.warm_up(self.watch)
+                model.load(self.watch)
+                model.warm_up(self.watch)
         log.info("ready", kind=maker.kind, model=maker.engine.model_name, **_spent(self.watch))
 
     def _turn(self) -> None:

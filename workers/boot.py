@@ -1,0 +1,161 @@
+"""A process comes to life: settings, logs, signals, threads; then its loop runs in the main thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from workers import heartbeat, logs, volume
+from workers.delivery import Way
+from workers.dispatch import Dispatch
+from workers.errors import Misconfigured, Unreachable
+from workers.heartbeat import Heartbeat
+from workers.keeper import Hooks
+from workers.kinds import KINDS, make_encode, make_maker, open_callbacks, open_queue, open_storage, queue_of
+from workers.lease import THREAD_DIED, Leases
+from workers.logs import describe, log
+from workers.outbox import Outbox
+from workers.process import Slot
+from workers.settings import Settings, clean_environment, load_models, load_settings
+from workers.slot import UNREACHABLE, Pace
+from workers.stop import Stop
+from workers.supervisor import supervise
+from workers.worker import Worker, Workplace
+
+ROOT = Path(__file__).resolve().parent.parent
+BEAT_TIMEOUT = 5.0
+BEATS_PER_LEASE = 4.5
+
+
+def prepare(kinds: Sequence[str]) -> Settings:
+    """Settings and logs, with everything that is missing said at once. Raises `Misconfigured`."""
+    settings, problems, code = None, [], 1
+    try:
+        settings = load_settings()
+        root, hub = settings.model_root, settings.huggingface
+    except Misconfigured as error:
+        problems, code = error.problems, error.exit_code
+        root = Path(os.environ.get("MODEL_ROOT") or Settings.model_fields["model_root"].default)
+        hub = Path(os.environ.get("HF_HOME") or root / "huggingface_cache")
+    problems = [*problems, *volume.problems(root, hub, load_models(), tuple(kinds))]
+    if problems or settings is None:
+        raise Misconfigured(problems, exit_code=code)
+    logs.configure(fmt=settings.log_format, level=settings.log_level, secrets=settings.secrets)
+    return settings
+
+
+def run_worker(name: str) -> NoReturn:
+    """One worker process, from its settings to its exit code. Main thread only."""
+    try:
+        settings = prepare([name])
+        stop = Stop(parent=heartbeat.supervisor()).install()
+        code = _work(name, settings, stop)
+        stop.ignore()
+    except Misconfigured as error:
+        code = complain(error)
+    except Unreachable as error:
+        log.error("queue unreachable", reason=str(error))
+        code = UNREACHABLE
+    except Exception as error:
+        log.error("worker died", **describe(error))
+        code = THREAD_DIED
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)  # the interpreter would wait for uploads that hang, and their claims are released already
+
+
+def run_supervisor(only: str | None = None) -> int:
+    """Both workers, or one of them, until asked to stop. Main thread only."""
+    kinds = [only] if only else list(KINDS)
+    try:
+        settings = prepare(kinds)
+    except Misconfigured as error:
+        return complain(error)
+    env = clean_environment()
+    slots = [Slot(kind, (sys.executable, str(ROOT / f"{kind}_worker.py")), env) for kind in kinds]
+    log.info("supervising", kinds=",".join(kinds), dialect=settings.callback_dialect, outbox=str(settings.outbox))
+    return supervise(slots, hooks=_hooks(kinds, settings), pace=Pace(drain=settings.drain_seconds))
+
+
+def complain(error: Misconfigured) -> int:
+    """Say every problem on its own line; returns the exit code."""
+    for problem in error.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return error.exit_code
+
+
+def _work(name: str, settings: Settings, stop: Stop) -> int:
+    outbox = Outbox(settings.outbox)
+    queue = open_queue(name, settings)
+    queue.check()
+    if swept := outbox.sweep():
+        log.warning("outbox swept", folders=len(swept))
+    maker = make_maker(KINDS[name], settings)
+    leases = Leases(open_queue(name, settings, timeout=BEAT_TIMEOUT), interval=settings.lease_seconds / BEATS_PER_LEASE)
+    dispatch = Dispatch(_way(name, settings, outbox, leases), on_room=stop.wake)
+    worker = Worker(
+        Workplace(
+            maker=maker,
+            queue=queue,
+            leases=leases,
+            dispatch=dispatch,
+            outbox=outbox,
+            stop=stop,
+            poll=KINDS[name].poll,
+            lease=settings.lease_seconds,
+            grace=settings.drain_seconds,
+            step_limit=KINDS[name].step_limit,
+        )
+    )
+    path = heartbeat.path_of(name)
+    leases.start(lambda: heartbeat.write(path, _sign_of_life(worker, leases, dispatch)))
+    dispatch.start()
+    return worker.run()
+
+
+def _way(name: str, settings: Settings, outbox: Outbox, leases: Leases) -> Way:
+    return Way(
+        outbox=outbox,
+        queue=open_queue(name, settings),
+        storage=open_storage(settings),
+        callbacks=open_callbacks(settings),
+        leases=leases,
+        encode=make_encode(settings),
+    )
+
+
+def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbeat:
+    watch = worker.watch
+    return Heartbeat(
+        generation=heartbeat.generation(),
+        pid=os.getpid(),
+        phase=watch.current or "idle",
+        deadline=watch.deadline,
+        monotonic=time.monotonic(),
+        job=worker.job_id,
+        type=worker.job_type,
+        tokens=leases.tokens,
+        step=watch.done,
+        total=watch.total,
+        done=dispatch.delivered,
+        failed=dispatch.failed,
+    )
+
+
+def _hooks(kinds: Sequence[str], settings: Settings) -> Hooks:
+    """What the supervisor asks of the queues: their lengths, and to end the leases of a worker that died."""
+    queues = {kind: open_queue(kind, settings, timeout=BEAT_TIMEOUT) for kind in kinds}
+
+    def end_leases(kind: str, last: Heartbeat | None) -> None:
+        if last is not None and last.tokens:
+            log.info("leases ended", kind=kind, claims=queues[kind].expire(last.tokens))
+
+    return Hooks(
+        on_exit=end_leases,
+        depths=lambda: {queue_of(kind): queue.waiting() for kind, queue in queues.items()},
+    )

@@ -1,0 +1,171 @@
+"""The composition root: the only file that knows the concrete names of everything.
+
+A third kind of worker is one entry in `KINDS` and one folder in `engines/`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers import gpu, media, volume
+from workers.callback import CallbackClient
+from workers.delivery import Encode
+from workers.errors import Misconfigured
+from workers.job import Artifact, Output, Preset, SamplingParams
+from workers.making import Engine, Enhancer, Maker
+from workers.prompt import compose
+from workers.prompt_rules import PromptRules, load_rules
+from workers.queue.upstash import UpstashQueue
+from workers.resolve import scaled
+from workers.safety.gate import PlainGate
+from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
+from workers.storage import SupabaseStorage
+
+SHARED_BUCKET_LIMIT = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What a deployment has: settings, job types, model files, prompt rules, and the device."""
+
+    settings: Settings
+    presets: Mapping[str, Preset]
+    models: ModelFiles
+    rules: PromptRules
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of worker. `poll` and `step_limit` in seconds: how often an empty queue is asked, and how long a
+    denoising step may take before it counts as hung."""
+
+    name: str
+    poll: float
+    step_limit: float
+    engine: Callable[[Catalogue], Engine]
+    enhancer: Callable[[Catalogue], Enhancer] | None = None
+
+
+def _sdxl(catalogue: Catalogue) -> Engine:
+    from workers.engines.sdxl.engine import SdxlEngine
+
+    files = catalogue.models.sdxl
+    checkpoint = catalogue.settings.model_root / files.checkpoint
+    return SdxlEngine(checkpoint, device=catalogue.device, name=files.name)
+
+
+def _wan(catalogue: Catalogue) -> Engine:
+    from workers.engines.wan.engine import WanEngine
+
+    root, files = catalogue.settings.model_root, catalogue.models.wan
+    scale = size_scale(root, "wan")
+    shapes = {
+        (*scaled(preset.size, scale), preset.frames) for preset in catalogue.presets.values() if preset.kind == "wan"
+    }
+    return WanEngine(
+        root / files.weights,
+        device=catalogue.device,
+        converted=root / files.converted,
+        warm_up_shapes=sorted(shapes),
+        model_name=files.name,
+    )
+
+
+def _qwen(catalogue: Catalogue) -> Enhancer:
+    from workers.engines.qwen.engine import QwenEnhancer
+
+    settings = catalogue.settings
+    found = volume.find_qwen(settings.huggingface, catalogue.models, settings.qwen_variant)
+    if found is None:
+        raise Misconfigured([f"QWEN_VARIANT={settings.qwen_variant}: no snapshot below {settings.huggingface}/hub."])
+    variant, snapshot = found
+    return QwenEnhancer(
+        snapshot,
+        device=catalogue.device,
+        variant=variant,
+        rules=catalogue.rules.enhance,
+        time_limit=settings.enhance_seconds,
+    )
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl),
+        Kind("wan", poll=5.0, step_limit=120.0, engine=_wan, enhancer=_qwen),
+    )
+}
+
+
+def queue_of(kind: str) -> str:
+    return f"{kind}_queue"
+
+
+def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0) -> UpstashQueue:
+    """A client of one queue, for one thread."""
+    return UpstashQueue(
+        queue_of(kind),
+        settings.upstash_redis_rest_url,
+        settings.upstash_redis_rest_token.get_secret_value(),
+        lease=settings.lease_seconds,
+        take_from=settings.queue_take_from,
+        timeout=timeout,
+    )
+
+
+def open_storage(settings: Settings) -> SupabaseStorage:
+    key = settings.supabase_service_key.get_secret_value()
+    return SupabaseStorage(settings.supabase_url, key, dialect=settings.callback_dialect)
+
+
+def open_callbacks(settings: Settings) -> CallbackClient:
+    secret = settings.job_callback_secret
+    return CallbackClient(
+        settings.supabase_url,
+        settings.supabase_service_key.get_secret_value(),
+        dialect=settings.callback_dialect,
+        secret=secret.get_secret_value() if secret else None,
+        address=settings.callback_address,
+        adopt=settings.adopt_images,
+    )
+
+
+def make_maker(kind: Kind, settings: Settings) -> Maker:
+    """What jobs of this kind are made with; nothing heavy is loaded yet. Raises `Misconfigured`."""
+    presets, rules = load_presets(), load_rules()
+    catalogue = Catalogue(settings, presets, load_models(), rules, gpu.pick_device(settings.device))
+    engine = kind.engine(catalogue)
+    budget = rules.model_copy(update={"budget": settings.prompt_budget})
+    return Maker(
+        kind=kind.name,
+        worker=f"{kind.name}@{settings.worker_name}",
+        presets=presets,
+        engine=engine,
+        enhancer=kind.enhancer(catalogue) if kind.enhancer else None,
+        gate=PlainGate(settings.max_rating, settings.default_rating),
+        compose=functools.partial(compose, rules=budget, count=engine.count_tokens),
+        scale=size_scale(settings.model_root, kind.name),
+    )
+
+
+def make_encode(settings: Settings) -> Encode:
+    """One output -> its file. In `objects` one bucket holds everything, with thumbnails."""
+    objects = settings.callback_dialect == "objects"
+
+    def encode(output: Output, folder: Path, params: SamplingParams, limit: int) -> Artifact:
+        return media.encode(
+            output,
+            folder,
+            media=params.media,
+            fps=params.fps,
+            quality=params.quality,
+            limit=SHARED_BUCKET_LIMIT if objects else limit,
+            text={},
+            thumbnail=objects,
+        )
+
+    return encode
