@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers import gpu, media, volume
+from workers import gpu, media
 from workers.callback import CallbackClient
 from workers.delivery import Encode
-from workers.errors import Misconfigured
 from workers.job import Artifact, Output, Preset, SamplingParams
 from workers.making import Engine, Enhancer, Maker
 from workers.prompt import compose
@@ -77,12 +76,10 @@ def _wan(catalogue: Catalogue) -> Engine:
 
 def _qwen(catalogue: Catalogue) -> Enhancer:
     from workers.engines.qwen.engine import QwenEnhancer
+    from workers.engines.qwen.snapshot import pick_snapshot
 
     settings = catalogue.settings
-    found = volume.find_qwen(settings.huggingface, catalogue.models, settings.qwen_variant)
-    if found is None:
-        raise Misconfigured([f"QWEN_VARIANT={settings.qwen_variant}: no snapshot below {settings.huggingface}/hub."])
-    variant, snapshot = found
+    variant, snapshot = pick_snapshot(settings.huggingface, settings.qwen_variant)
     return QwenEnhancer(
         snapshot,
         device=catalogue.device,

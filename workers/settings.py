@@ -106,14 +106,8 @@ class ModelFiles(BaseModel):
         weights: str
         converted: str
 
-    class Qwen(BaseModel):
-        name: str
-        base: str
-        instruct: str
-
     sdxl: Sdxl
     wan: Wan
-    qwen: Qwen
 
 
 class _PresetTable(BaseModel):
