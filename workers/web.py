@@ -1,0 +1,46 @@
+"""What every client of Supabase shares: who we are to it, what its answers mean, where its errors go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from workers.errors import Unreachable
+
+USER_AGENT = "ourvidz-workers"
+TRANSIENT = frozenset({408, 425, 429})
+MAX_RETRY_AFTER = 3600.0
+
+
+def auth_headers(key: str) -> dict[str, str]:
+    """Legacy keys are JWTs and go in both headers; `sb_secret_…` keys are not, and fail as a bearer token."""
+    bearer = {} if key.startswith("sb_") else {"Authorization": f"Bearer {key}"}
+    return {"apikey": key, "User-Agent": USER_AGENT} | bearer
+
+
+def passes(status: int) -> bool:
+    """Whether the same request may do better later. Redirects count: nothing of ours moves for good."""
+    return status in TRANSIENT or status >= 500 or 300 <= status < 400
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The server's wish in seconds, from either form of the header; None where it has none that makes sense."""
+    value = headers.get("retry-after", "")
+    try:
+        seconds = float(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+@contextmanager
+def reaching(whom: str) -> Iterator[None]:
+    """Transport errors become `Unreachable`, without the address they carry."""
+    try:
+        yield
+    except httpx.RequestError as error:
+        raise Unreachable(f"{whom} did not answer: {type(error).__name__}") from None
