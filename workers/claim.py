@@ -46,7 +46,18 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class BeatReply:
-    """Which of the beaten tokens are no longer ours, and which jobs their users have withdrawn."""
+    """Which of the beaten tokens are no longer ours, and which hold jobs that their users have withdrawn."""
 
     lost: frozenset[str] = field(default_factory=frozenset)
     cancelled: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEntry:
+    """A job that was given up. `id` names the entry, `at` is the epoch in seconds."""
+
+    id: str
+    job_id: str | None
+    reason: str
+    body: str
+    at: float

@@ -1,0 +1,111 @@
+-- Joined before every other script. KEYS are the fixed keys of one queue, always in this order.
+-- Every script writes the new place of a body before it clears the old one: an error between loses nothing.
+local QUEUE, RETRY, BODIES, ATTEMPTS, CRASHES, INFLIGHT, FENCE, DEAD = unpack(KEYS)
+local call = redis.call
+
+local USED_MS = 3600000 -- how long a token that held a claim stays known after the claim has ended
+local MAX_BODY = 262144 -- bytes; what is longer is refused by every worker, so it is not decoded here either
+local MAX_ENVELOPES = 6
+local MAX_ID = 64
+
+local function key(kind, name)
+  return QUEUE .. ':' .. kind .. ':' .. name
+end
+
+-- The fence under which a token holds its claim. 0 when it holds none: unknown, ended, parked, or its body is gone.
+local function held(token)
+  if call('HEXISTS', BODIES, token) == 0 then return 0 end
+  return tonumber(call('HGET', INFLIGHT, token) or '0') or 0
+end
+
+-- The next fence. Rises even when redis came back from an older copy, or without its counter.
+local function next_number(now_ms)
+  local last = tonumber(call('GET', FENCE) or '0') or 0
+  local number = string.format('%.0f', math.max(last + 1, now_ms))
+  call('SET', FENCE, number)
+  return number
+end
+
+local function read(id)
+  return {
+    body = call('HGET', BODIES, id),
+    attempts = tonumber(call('HGET', ATTEMPTS, id) or '0') or 0,
+    crashes = tonumber(call('HGET', CRASHES, id) or '0') or 0,
+  }
+end
+
+local function write(id, record)
+  call('HSET', BODIES, id, record.body)
+  call('HSET', ATTEMPTS, id, record.attempts)
+  call('HSET', CRASHES, id, record.crashes)
+end
+
+local function erase(id)
+  call('HDEL', BODIES, id)
+  call('HDEL', ATTEMPTS, id)
+  call('HDEL', CRASHES, id)
+end
+
+-- Ends a claim. Its token can never claim again, and its body lives on only under another id.
+local function leave(token)
+  call('SET', key('used', token), '1', 'PX', USED_MS)
+  call('HDEL', INFLIGHT, token)
+  call('DEL', key('lock', token))
+  erase(token)
+end
+
+-- Into the retry list; push is LPUSH for its head, RPUSH for its tail.
+local function put_back(record, push, now_ms)
+  local id = 'r' .. next_number(now_ms)
+  write(id, record)
+  call(push, RETRY, id)
+end
+
+-- In flight without an owner, until the lock ends.
+local function hold_back(record, delay_ms, now_ms)
+  local id = 'p' .. next_number(now_ms)
+  write(id, record)
+  call('SET', key('lock', id), '0', 'PX', math.max(1, delay_ms))
+  call('HSET', INFLIGHT, id, '0')
+end
+
+local function decoded(text)
+  local ok, value = pcall(function() return cjson.decode(text) end)
+  return ok and value or nil
+end
+
+local function only_key(value, name)
+  return next(value) == name and next(value, name) == nil
+end
+
+-- Producers wrap a job as a string, in a list of one, or under the single key "data".
+local function unwrapped(value)
+  for _ = 1, MAX_ENVELOPES do
+    if type(value) == 'string' then value = decoded(value)
+    elseif type(value) ~= 'table' then return nil
+    elseif only_key(value, 1) then value = value[1]
+    elseif only_key(value, 'data') then value = value.data
+    else return value end
+  end
+  return type(value) == 'table' and value or nil
+end
+
+-- The job id in a body, nil where there is none to be read.
+local function find_id(body)
+  if not body or #body > MAX_BODY then return nil end
+  local job = unwrapped(body)
+  for _, name in ipairs({'id', 'job_id', 'jobId'}) do
+    local id = job and job[name]
+    if type(id) == 'string' and #id > 0 and #id <= MAX_ID then return id end
+  end
+  return nil
+end
+
+local function own(job, token, lease_ms)
+  if job then call('SET', key('owner', job), token, 'PX', lease_ms) end
+end
+
+local function disown(body, token)
+  local job = find_id(body)
+  if job and call('GET', key('owner', job)) == token then call('DEL', key('owner', job)) end
+end

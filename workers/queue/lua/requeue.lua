@@ -1,0 +1,11 @@
+-- ARGV: how the entry's header begins, the push command of the producers' end. Reply: 1, or 0 when there is none.
+local head = ARGV[1]
+for _, entry in ipairs(call('LRANGE', DEAD, 0, -1)) do
+  if string.sub(entry, 1, #head) == head then
+    local body = string.sub(entry, string.find(entry, '\n', 1, true) + 1)
+    call(ARGV[2], QUEUE, body)
+    call('LREM', DEAD, 1, entry)
+    return 1
+  end
+end
+return 0

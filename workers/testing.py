@@ -1,0 +1,222 @@
+"""Parts that behave like the real ones without network, disk or card, for tests and for trying things out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from threading import RLock
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from workers import payload
+from workers.claim import Beat, BeatReply, Claim, ClaimReply, DeadEntry
+from workers.errors import ClaimLost, Rejected
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    body: str
+    attempts: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A claim until `ends`. Nobody holds it while `fence` is 0."""
+
+    job: _Waiting
+    fence: int
+    ends: float
+
+
+def _served(method: Callable[Concatenate[MemoryQueue, P], T]) -> Callable[Concatenate[MemoryQueue, P], T]:
+    @wraps(method)
+    def call(self: MemoryQueue, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            self.before(method.__name__)
+            answer = method(self, *args, **kwargs)
+            self.after(method.__name__)
+            return answer
+
+    return call
+
+
+class MemoryQueue:
+    """The queue's claim protocol in memory. Any number of threads may share one.
+
+    `before` and `after` are called with each method's name and may raise `Unreachable`: the request or the reply
+    is lost then. Add a job id to `withdrawn` to cancel it.
+    """
+
+    def __init__(
+        self,
+        *,
+        lease: float = 45.0,
+        take_from: Literal["tail", "head"] = "tail",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.before: Callable[[str], None] = _nothing
+        self.after: Callable[[str], None] = _nothing
+        self.withdrawn: set[str] = set()
+        self.progress: dict[str, Mapping[str, Any]] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+        self.fence = 0
+        self._lease, self._clock, self._tail = lease, clock, take_from == "tail"
+        self._list: deque[str] = deque()
+        self._retry: deque[_Waiting] = deque()
+        self._held: dict[str, _Held] = {}
+        self._parked: list[_Held] = []
+        self._owners: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._dead: deque[DeadEntry] = deque(maxlen=1000)
+        self._lock = RLock()
+
+    @_served
+    def check(self) -> None:
+        """Always fit."""
+
+    @_served
+    def claim(self, token: str) -> ClaimReply:
+        if token in self._held:
+            self._renew(token)
+        elif token in self._used:
+            raise ClaimLost("the token's claim has ended")
+        self._reap()
+        if token not in self._held:
+            self._take(token)
+        ends = [held.ends for held in (*self._held.values(), *self._parked)]
+        waiting, soonest = len(self._list) + len(self._retry), min(ends, default=None)
+        next_expiry = None if soonest is None else max(0.0, soonest - self._clock())
+        return ClaimReply(self._described(token), waiting, len(self._held), next_expiry)
+
+    @_served
+    def beat(self, beats: Sequence[Beat]) -> BeatReply:
+        ours = [beat for beat in beats if beat.token in self._held]
+        for beat in ours:
+            self._renew(beat.token)
+            if beat.job_id and beat.progress is not None:
+                self.progress[beat.job_id] = beat.progress
+        return BeatReply(
+            lost=frozenset(beat.token for beat in beats if beat.token not in self._held),
+            cancelled=frozenset(beat.token for beat in ours if beat.job_id in self.withdrawn),
+        )
+
+    @_served
+    def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool:
+        if token in self._held:
+            self.results[job_id] = {**result, "delivered": False}
+        return token in self._held
+
+    @_served
+    def release(self, token: str, *, counted: bool) -> bool:
+        if job := self._leave(token, counted=counted):
+            self._retry.appendleft(job)
+        return job is not None
+
+    @_served
+    def park(self, token: str, delay: float, *, counted: bool) -> bool:
+        if job := self._leave(token, counted=counted):
+            self._parked.append(_Held(job, 0, self._clock() + delay))
+        return job is not None
+
+    @_served
+    def ack(self, token: str, job_id: str | None) -> bool:
+        job = self._leave(token)
+        if job and job_id in self.results:
+            self.results[job_id]["delivered"] = True
+        return job is not None
+
+    @_served
+    def bury(self, token: str, reason: str, job_id: str | None = None) -> bool:
+        if job := self._leave(token):
+            self._dead.appendleft(DeadEntry(token, job_id, reason, job.body, self._clock()))
+        return job is not None
+
+    @_served
+    def expire(self, tokens: Sequence[str]) -> int:
+        ours = [token for token in tokens if token in self._held]
+        for token in ours:
+            self._held[token] = replace(self._held[token], ends=self._clock())
+        return len(ours)
+
+    @_served
+    def push(self, body: str) -> int:
+        self._list.appendleft(body) if self._tail else self._list.append(body)
+        return len(self._list)
+
+    @_served
+    def waiting(self) -> int:
+        return len(self._list) + len(self._retry)
+
+    @_served
+    def dead(self, start: int = 0, count: int = 50) -> list[DeadEntry]:
+        return list(self._dead)[start : start + count]
+
+    @_served
+    def requeue(self, entry_id: str) -> bool:
+        entry = next((entry for entry in self._dead if entry.id == entry_id), None)
+        if entry:
+            self._dead.remove(entry)
+            self.push(entry.body)
+        return entry is not None
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _renew(self, token: str) -> None:
+        self._held[token] = replace(self._held[token], ends=self._clock() + self._lease)
+
+    def _reap(self) -> None:
+        for token, held in list(self._held.items()):
+            if held.ends <= self._clock():
+                self._leave(token)
+                self._retry.append(replace(held.job, crashes=held.job.crashes + 1))
+        self._retry += [held.job for held in self._parked if held.ends <= self._clock()]
+        self._parked = [held for held in self._parked if held.ends > self._clock()]
+
+    def _take(self, token: str) -> None:
+        while self._retry or self._list:
+            job = (
+                self._retry.popleft()
+                if self._retry
+                else _Waiting(self._list.pop() if self._tail else self._list.popleft())
+            )
+            owner = self._held.get(self._owners.get(_job_id(job.body), ""))
+            if owner is None:
+                return self._hold(token, replace(job, attempts=job.attempts + 1))
+            self._parked.append(_Held(job, 0, owner.ends))
+        return None
+
+    def _hold(self, token: str, job: _Waiting) -> None:
+        self.fence = max(self.fence + 1, int(self._clock() * 1000))
+        self._held[token] = _Held(job, self.fence, self._clock() + self._lease)
+        self._used.add(token)
+        self._owners[_job_id(job.body) or token] = token
+
+    def _leave(self, token: str, *, counted: bool = True) -> _Waiting | None:
+        held = self._held.pop(token, None)
+        return None if held is None else replace(held.job, attempts=held.job.attempts - (not counted))
+
+    def _described(self, token: str) -> Claim | None:
+        held = self._held.get(token)
+        if held is None:
+            return None
+        result = self.results.get(_job_id(held.job.body))
+        return Claim(token, held.job.body, held.job.attempts, held.job.crashes, held.fence, result and dict(result))
+
+
+def _job_id(body: str) -> str:
+    try:
+        found = payload.decode(body).get("id")
+    except Rejected:
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def _nothing(_: str) -> None:
+    pass
