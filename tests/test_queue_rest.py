@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ import pytest
 from conftest import RunningGateway
 from queue_bench import LEASE, NAME, connect, job, new_token
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 from upstash_redis import Redis
 
 from workers.claim import Beat
@@ -160,14 +161,37 @@ def test_bodies_keep_every_character(queue: UpstashQueue) -> None:
         assert claim.body == text
 
 
-@contextmanager
-def answering(status: int, answer: Any) -> Iterator[UpstashQueue]:
-    """A queue behind a service that says the same to everything."""
-    with (
-        LocalServer(JSONResponse(answer, status)) as server,
-        closing(UpstashQueue(NAME, server.url, "t", lease=LEASE)) as queue,
-    ):
-        yield queue
+class Parrot:
+    """A service that says the same to everything."""
+
+    def __init__(self) -> None:
+        self.response = JSONResponse(None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.response(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def parrot_server() -> Iterator[tuple[Parrot, str]]:
+    parrot = Parrot()
+    with LocalServer(parrot) as server:
+        yield parrot, server.url
+
+
+Answering = Callable[[int, Any], UpstashQueue]
+
+
+@pytest.fixture
+def answering(parrot_server: tuple[Parrot, str]) -> Iterator[Answering]:
+    """A queue behind a service that always gives this status and this answer."""
+    parrot, url = parrot_server
+
+    def with_answer(status: int, answer: Any) -> UpstashQueue:
+        parrot.response = JSONResponse(answer, status)
+        return queue
+
+    with closing(UpstashQueue(NAME, url, "t", lease=LEASE)) as queue:
+        yield with_answer
 
 
 @pytest.mark.parametrize(
@@ -177,27 +201,23 @@ def answering(status: int, answer: Any) -> Iterator[UpstashQueue]:
         "ERR max daily request limit exceeded. Limit: 10000, Usage: 10000.",
     ],
 )
-def test_a_used_up_plan_asks_for_a_long_pause(text: str) -> None:
-    with answering(400, {"error": text}) as queue:
-        error = failure(queue)
+def test_a_used_up_plan_asks_for_a_long_pause(answering: Answering, text: str) -> None:
+    error = failure(answering(400, {"error": text}))
     assert error.retry_after is not None
     assert error.retry_after >= 60
 
 
-def test_a_token_without_the_right_to_write_is_denied() -> None:
-    with answering(400, {"error": "NOPERM this user has no permissions to run the 'evalsha' command"}) as queue:
-        assert failure(queue).denied
+def test_a_token_without_the_right_to_write_is_denied(answering: Answering) -> None:
+    assert failure(answering(400, {"error": "NOPERM this user has no permissions to run the 'evalsha' command"})).denied
 
 
 @pytest.mark.parametrize("text", ["ERR syntax", "LOADING redis is loading", "READONLY", "OOM command not allowed", " "])
-def test_any_other_error_of_redis_is_a_failure(text: str) -> None:
-    with answering(400, {"error": text}) as queue:
-        assert not failure(queue).denied
+def test_any_other_error_of_redis_is_a_failure(answering: Answering, text: str) -> None:
+    assert not failure(answering(400, {"error": text})).denied
 
 
-def test_an_error_that_quotes_the_command_is_not_repeated() -> None:
-    with answering(400, {"error": 'ERR bad, command was: ["SET","a red bicycle"]'}) as queue:
-        error = failure(queue)
+def test_an_error_that_quotes_the_command_is_not_repeated(answering: Answering) -> None:
+    error = failure(answering(400, {"error": 'ERR bad, command was: ["SET","a red bicycle"]'}))
     assert "bicycle" not in str(error)
     assert error.__suppress_context__
 
@@ -208,17 +228,16 @@ ODD_ANSWERS += [{"result": [SK9C]}, {"result": [SK9C, 0, 0, -1]}, {"result": ["T
 
 
 @pytest.mark.parametrize("answer", ODD_ANSWERS)
-def test_an_answer_of_another_form_is_never_taken_for_an_empty_queue(answer: Any) -> None:
-    with answering(200, answer) as queue:
-        failure(queue)
+def test_an_answer_of_another_form_is_never_taken_for_an_empty_queue(answering: Answering, answer: Any) -> None:
+    failure(answering(200, answer))
 
 
 @pytest.mark.parametrize("answer", [{"result": None}, {"result": "MQ=="}, {"result": []}])
-def test_nor_for_a_lost_claim(answer: Any) -> None:
-    with answering(200, answer) as queue:
-        for call in (lambda: queue.ack("a", None), lambda: queue.beat([Beat("a")]), queue.waiting):
-            with pytest.raises(Unreachable):
-                call()
+def test_nor_for_a_lost_claim(answering: Answering, answer: Any) -> None:
+    queue = answering(200, answer)
+    for call in (lambda: queue.ack("a", None), lambda: queue.beat([Beat("a")]), queue.waiting):
+        with pytest.raises(Unreachable):
+            call()
 
 
 def test_every_command_is_counted(gateway: RunningGateway) -> None:
