@@ -77,6 +77,8 @@ class Dispatch:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(RELEASE_SECONDS)
         self._courier.close()
+        if not self._thread.is_alive():
+            self._loop.close()
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

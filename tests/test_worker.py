@@ -1,0 +1,449 @@
+"""The loop, the life of a job and its delivery, with everything around them in memory."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support import wait_until
+from workers import media
+from workers.delivery import Way
+from workers.dispatch import Dispatch
+from workers.errors import ClaimLost, EngineBroken, Rejected, Unreachable
+from workers.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage, unreachable
+from workers.job import SamplingParams
+from workers.lease import FRESH, Leases
+from workers.making import Maker
+from workers.outbox import Outbox
+from workers.prompt import compose
+from workers.prompt_rules import load_rules
+from workers.report import Report
+from workers.safety.gate import PlainGate
+from workers.settings import load_presets
+from workers.stop import Stop
+from workers.testing import MemoryQueue
+from workers.verdict import Verdict
+from workers.worker import Worker, Workplace
+
+USER = "11111111-2222-4333-8444-555555555555"
+PRESETS = load_presets()
+
+
+def payload(job_type: str = "image_fast", job_id: str | None = None, **values: object) -> str:
+    job = {"id": job_id or str(uuid.uuid4()), "type": job_type, "user_id": USER, "prompt": "a red bicycle"}
+    return json.dumps(job | values)
+
+
+def job_id_of(body: str) -> str:
+    return json.loads(body)["id"]
+
+
+def encode(output, folder: Path, params: SamplingParams, limit: int):
+    facts = {"media": params.media, "fps": params.fps, "quality": params.quality}
+    return media.encode(output, folder, limit=limit, text={}, thumbnail=False, **facts)
+
+
+@dataclass
+class Bench:
+    """A worker of one kind in a thread of this process, with doubles around it."""
+
+    folder: Path
+    kind: str = "wan"
+    queue: MemoryQueue = field(default_factory=MemoryQueue)
+    engine: FakeEngine = field(default_factory=lambda: FakeEngine(steps=2))
+    storage: MemoryStorage = field(default_factory=MemoryStorage)
+    callbacks: CallbackRecorder = field(default_factory=CallbackRecorder)
+    lease: float = 45.0
+    grace: float = 10.0
+    exit_code: int | None = None
+
+    def __post_init__(self) -> None:
+        self.stop = Stop()
+        self.outbox = Outbox(self.folder / "outbox", min_free=0)
+        self.leases = Leases(self.queue, interval=self.lease / 4.5)
+        way = Way(self.outbox, self.queue, self.storage, self.callbacks, self.leases, encode)
+        self.dispatch = Dispatch(way, on_room=self.stop.wake)
+        rules = load_rules()
+        self.maker = Maker(
+            kind=self.kind,
+            worker="test",
+            presets=PRESETS,
+            engine=self.engine,
+            enhancer=FakeEnhancer(),
+            gate=PlainGate("adult"),
+            compose=functools.partial(compose, rules=rules, count=self.engine.count_tokens),
+            scale=1 / 16,
+        )
+        self.worker = Worker(
+            Workplace(
+                maker=self.maker,
+                queue=self.queue,
+                leases=self.leases,
+                dispatch=self.dispatch,
+                outbox=self.outbox,
+                stop=self.stop,
+                poll=0.05,
+                lease=self.lease,
+                grace=self.grace,
+                step_limit=20.0,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> Bench:
+        self.leases.start(lambda: None)
+        self.dispatch.start()
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        self.exit_code = self.worker.run()
+
+    def finish(self) -> int:
+        if self._thread.is_alive():
+            self.stop.request()
+        self._thread.join(15)
+        assert not self._thread.is_alive()
+        self.stop.close()
+        return self.exit_code
+
+    def push(self, *bodies: str) -> list[str]:
+        for body in bodies:
+            self.queue.push(body)
+        return [job_id_of(body) for body in bodies]
+
+    def ends(self, count: int = 1) -> list:
+        """The terminal outcomes, once there are so many and every claim is settled."""
+        wait_until(lambda: len(self.callbacks.outcomes) >= count and not self.leases.tokens, limit=15)
+        return self.callbacks.outcomes
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made: list[Bench] = []
+
+    def make(**parts) -> Bench:
+        made.append(Bench(tmp_path, **parts))
+        return made[-1].start()
+
+    yield make
+    for each in made:
+        each.finish()
+
+
+def test_a_job_travels_from_the_queue_to_an_accepted_callback(bench):
+    at = bench()
+    (job,) = at.push(payload("video_fast", config={"frame_num": 9}))
+    (outcome,) = at.ends()
+    assert (outcome.job_id, outcome.status) == (job, "completed")
+    assert [d.path for d in outcome.deliveries] == [f"{USER}/{job}/0.mp4"]
+    assert ("video_fast", f"{USER}/{job}/0.mp4") in at.storage.objects
+    assert at.callbacks.announced == [job]
+    assert at.outbox.find(job) is None
+
+
+def test_six_images_arrive_in_order_each_with_its_own_seed(bench):
+    at = bench(kind="sdxl")
+    at.push(payload("sdxl_image_fast", config={"seed": 7}))
+    (outcome,) = at.ends()
+    assert [d.index for d in outcome.deliveries] == [0, 1, 2, 3, 4, 5]
+    assert [d.seed for d in outcome.deliveries] == [7, 8, 9, 10, 11, 12]
+
+
+def test_the_callback_says_how_the_picture_was_made_and_where_the_time_went(bench):
+    at = bench()
+    at.push(payload("image7b_fast_enhanced", created_at="2025-07-15T02:12:30.489Z"))
+    (outcome,) = at.ends()
+    said = outcome.metadata
+    assert outcome.enhanced_prompt == "a red bicycle, beautifully lit"
+    assert said["original_prompt"] == "a red bicycle"
+    assert (said["steps"], said["guidance_scale"], said["model"], said["attempt"]) == (25, 6.5, "fake", 1)
+    phases = {"wait", "load", "enhance", "denoise", "encode", "upload", "callback"}
+    assert phases <= said["timings"].keys()
+    assert said["timings"]["wait"] > 0
+
+
+def test_nothing_is_loaded_per_job(bench):
+    at = bench()
+    at.push(*(payload() for _ in range(5)))
+    at.ends(5)
+    assert at.engine.loads == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (payload("sdxl_image_fast"), "not made by this queue"),
+        (payload("image_of_a_kind"), "not known"),
+        (payload(prompt="x" * 100_000), "longer than 4,000 characters"),
+        (payload(user_id="nobody"), "not valid"),
+        (payload(rating="adult"), "not available"),
+        (payload(config={"reference_image_url": "https://a.example/b.png"}), "not available yet"),
+    ],
+)
+def test_a_job_that_cannot_be_made_fails_with_a_sentence_and_the_worker_goes_on(bench, body, sentence):
+    at = bench()
+    at.push(body, payload())
+    failed, completed = at.ends(2)
+    assert (failed.status, failed.job_id) == ("failed", job_id_of(body))
+    assert sentence in failed.error_message
+    assert completed.status == "completed"
+
+
+@pytest.mark.parametrize("body", ["nonsense", '{"id": 1}', '{"type": "image_fast"}'])
+def test_what_has_no_id_goes_to_the_dead_list(bench, body):
+    at = bench()
+    at.queue.push(body)
+    at.push(payload())
+    at.ends()
+    assert [entry.body for entry in at.queue.dead()] == [body]
+
+
+def test_a_broken_message_whose_id_can_be_read_is_told_to_its_user_and_kept(bench):
+    at = bench()
+    body = payload()[:-1] + ', "config": {"x": NaN}}'
+    at.queue.push(body)
+    (outcome,) = at.ends()
+    assert outcome.error_message == "The job could not be read."
+    assert [entry.body for entry in at.queue.dead()] == [body]
+
+
+def test_an_upload_that_does_not_get_through_is_repeated_without_a_second_generation(bench):
+    at = bench(storage=MemoryStorage(fail=unreachable(2)))
+    at.push(payload())
+    (outcome,) = at.ends()
+    assert outcome.status == "completed"
+    assert len(at.engine.made) == 1
+
+
+def test_a_callback_that_fails_at_first_is_sent_again(bench, monkeypatch):
+    monkeypatch.setattr("workers.verdict.SCHEDULE", (0.05, 0.05))
+    at = bench(callbacks=CallbackRecorder([Verdict("retry", "503"), Verdict("wait_for_link", "400")]))
+    at.push(payload())
+    assert len(at.ends(3)) == 3
+    assert len(at.engine.made) == 1
+
+
+def test_a_callback_that_must_wait_long_is_parked_and_costs_no_attempt(bench, monkeypatch):
+    monkeypatch.setattr("workers.verdict.SCHEDULE", (0.5,))
+    monkeypatch.setattr("workers.delivery.PARK_ABOVE", 0.1)
+    at = bench(callbacks=CallbackRecorder([Verdict("retry", "503")]))
+    (job,) = at.push(payload())
+    wait_until(lambda: at.callbacks.outcomes and not at.leases.tokens)
+    assert len(at.ends(2)) == 2
+    assert len(at.engine.made) == 1
+    assert at.outbox.find(job) is None
+
+
+def test_a_batch_is_said_twice_where_rows_may_appear_late(bench, monkeypatch):
+    monkeypatch.setattr("workers.delivery.REPEAT_COMPLETED_AFTER", 0.1)
+    at = bench(kind="sdxl", callbacks=CallbackRecorder(repeats=True))
+    at.push(payload("sdxl_image_fast"), payload("sdxl_image_fast", config={"num_images": 1}))
+    outcomes = at.ends(3)
+    assert sorted(len(o.deliveries) for o in outcomes) == [1, 6, 6]
+
+
+def test_a_callback_that_is_refused_for_good_goes_to_the_dead_list(bench):
+    at = bench(callbacks=CallbackRecorder([Verdict("stop", "410", tries=1)]))
+    at.push(payload())
+    at.ends()
+    assert "410" in at.queue.dead()[0].reason
+
+
+def test_an_unforeseen_error_is_tried_again_and_at_last_told_to_the_user(bench, monkeypatch):
+    monkeypatch.setattr("workers.worker.RETRY_DELAYS", (0.05, 0.05, 0.05))
+    tries = []
+    at = bench(engine=FakeEngine(steps=1, evil={"bicycle": lambda _: tries.append(1 / 0)}))
+    at.push(payload())
+    (outcome,) = at.ends()
+    assert outcome.status == "failed"
+    assert outcome.error_message.startswith("The job failed several times")
+    assert len(at.queue.dead()) == 1
+
+
+def test_a_job_that_killed_two_workers_is_not_run_again(bench):
+    queue = MemoryQueue(lease=0.01)
+    queue.push(payload())
+    for token in ("a" * 32, "b" * 32):
+        queue.claim(token)
+        time.sleep(0.02)
+    at = bench(queue=queue)
+    (outcome,) = at.ends()
+    assert outcome.status == "failed"
+    assert not at.engine.made
+
+
+def test_a_withdrawn_job_frees_the_card_without_a_callback(bench):
+    at = bench(engine=FakeEngine(step_seconds=0.02, steps=500), lease=0.4)
+    (job,) = at.push(payload())
+    wait_until(lambda: at.leases.tokens)
+    at.queue.withdrawn.add(job)
+    wait_until(lambda: not at.leases.tokens)
+    assert not at.callbacks.outcomes
+    assert not at.engine.made
+
+
+def test_who_lost_the_claim_has_no_effect_any_more(bench):
+    at = bench(engine=FakeEngine(step_seconds=0.02, steps=500), lease=0.4)
+    at.push(payload())
+    wait_until(lambda: at.leases.tokens)
+    steal(at.queue, at.leases.tokens)
+    wait_until(lambda: not at.leases.tokens)
+    assert not at.storage.objects
+    assert not at.callbacks.outcomes
+
+
+def steal(queue: MemoryQueue, tokens) -> None:
+    """End the leases and have somebody else claim the job before a beat renews them."""
+    wait_until(lambda: queue.expire(tokens) and queue.claim(uuid.uuid4().hex).claim)
+
+
+def test_a_claim_lost_on_the_way_out_is_noticed_before_the_first_upload(bench):
+    at = bench()
+    pack = at.dispatch._courier.pack
+
+    async def pack_slowly(parcel, watch):
+        sealed = await pack(parcel, watch)
+        steal(at.queue, [parcel.claim.token])
+        time.sleep(FRESH)
+        return sealed
+
+    at.dispatch._courier.pack = pack_slowly
+    at.push(payload())
+    wait_until(lambda: at.engine.made and not at.leases.tokens)
+    assert not at.storage.objects
+    assert not at.callbacks.outcomes
+
+
+def test_the_next_generation_starts_while_the_last_job_uploads(bench):
+    slow = MemoryStorage(fail=lambda _: time.sleep(0.5))
+    at = bench(storage=slow)
+    began = time.monotonic()
+    at.push(*(payload() for _ in range(4)))
+    at.ends(4)
+    assert time.monotonic() - began < 4 * 0.5
+
+
+def test_files_that_an_earlier_claim_left_are_delivered_without_the_card(bench, tmp_path):
+    body = payload()
+    stuck = MemoryStorage(fail=unreachable(10_000))
+    first = Bench(tmp_path, storage=stuck, grace=0.0).start()
+    first.push(body)
+    wait_until(lambda: first.outbox.find(job_id_of(body)))
+    first.finish()
+    second = bench(queue=first.queue)
+    (outcome,) = second.ends()
+    assert outcome.status == "completed"
+    assert not second.engine.made
+
+
+def test_a_remembered_result_needs_only_its_callback(bench):
+    queue, body = MemoryQueue(), payload()
+    queue.push(body)
+    queue.claim("a" * 32)
+    outcome = Report.of_failure(job_id_of(body), Rejected("Made before."))
+    queue.remember("a" * 32, job_id_of(body), outcome.record())
+    queue.expire(["a" * 32])
+    at = bench(queue=queue)
+    (told,) = at.ends()
+    assert told.error_message == "Made before."
+    assert not at.engine.made
+
+
+def test_a_result_that_was_delivered_is_acknowledged_in_silence(bench):
+    at = bench()
+    body = payload()
+    at.push(body)
+    at.ends()
+    at.push(body)
+    wait_until(lambda: not at.queue.waiting() and not at.leases.tokens)
+    assert len(at.callbacks.outcomes) == 1
+
+
+def test_when_asked_to_stop_a_short_job_is_finished_and_delivered(bench):
+    at = bench(engine=FakeEngine(step_seconds=0.02, steps=10))
+    at.push(payload())
+    wait_until(lambda: at.leases.tokens)
+    assert at.finish() == 0
+    assert len(at.callbacks.outcomes) == 1
+
+
+def test_when_asked_to_stop_a_long_job_goes_back_to_the_head_uncounted(bench):
+    at = bench(engine=FakeEngine(step_seconds=0.05, steps=10_000), grace=1.0)
+    at.push(payload())
+    wait_until(lambda: at.worker.watch.done > 2)
+    assert at.finish() == 0
+    reply = at.queue.claim("f" * 32)
+    assert reply.claim.attempt == 1
+    assert reply.claim.crashes == 0
+
+
+def test_a_second_signal_gives_everything_back_at_once(bench):
+    at = bench(storage=MemoryStorage(fail=unreachable(10_000)), grace=60.0)
+    at.push(payload())
+    wait_until(lambda: at.storage is not None and at.engine.made)
+    at.stop.request()
+    began = time.monotonic()
+    assert at.finish() == 0
+    assert time.monotonic() - began < 6
+    assert at.queue.claim("f" * 32).claim.attempt == 1
+
+
+def test_an_unreachable_queue_is_not_an_empty_one(bench, monkeypatch):
+    monkeypatch.setattr("workers.worker.BACK_OFF", (0.05,))
+    queue = MemoryQueue()
+    troubles = iter([Unreachable("no answer"), Unreachable("429", retry_after=0.1), ClaimLost()])
+
+    def before(method: str) -> None:
+        if method == "claim" and (trouble := next(troubles, None)):
+            raise trouble
+
+    queue.before = before
+    at = bench(queue=queue)
+    at.push(payload())
+    assert at.ends()[0].status == "completed"
+
+
+def test_a_claim_whose_reply_was_lost_is_found_again(bench, monkeypatch):
+    monkeypatch.setattr("workers.worker.BACK_OFF", (0.05,))
+    queue = MemoryQueue()
+    lost = iter([Unreachable("reply lost")])
+
+    def after(method: str) -> None:
+        if method == "claim" and queue_held(queue) and (trouble := next(lost, None)):
+            raise trouble
+
+    queue.after = after
+    at = bench(queue=queue)
+    at.push(payload())
+    assert at.ends()[0].metadata["attempt"] == 1
+
+
+def queue_held(queue: MemoryQueue) -> bool:
+    return queue.waiting() == 0
+
+
+def test_a_broken_engine_ends_the_process_with_its_code_and_the_job_goes_back(bench):
+    def breaks(_watch: object) -> None:
+        raise EngineBroken("illegal memory access", exit_code=70)
+
+    at = bench(engine=FakeEngine(evil={"bicycle": breaks}))
+    at.push(payload())
+    at._thread.join(10)
+    assert at.exit_code == 70
+    assert at.queue.claim("f" * 32).claim.attempt == 2
+
+
+def test_without_a_writable_outbox_nothing_is_claimed(bench, tmp_path):
+    (tmp_path / "outbox").write_text("a file where the folder should be")
+    at = bench()
+    at.push(payload())
+    time.sleep(0.3)
+    assert at.queue.waiting() == 1

@@ -1,0 +1,146 @@
+"""Engines, storage and a receiver of callbacks that behave like the real ones without a card or a network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from workers.errors import Unreachable
+from workers.job import Artifact, Delivery, Media, Outcome, Output, SamplingParams
+from workers.prompt import Enhancement
+from workers.verdict import Verdict
+from workers.watch import Watch
+
+Evil = Mapping[str, Callable[[Watch], None]]
+
+
+class FakeEngine:
+    """Takes `step_seconds` for each of `steps` denoising steps and paints one colour per seed.
+
+    A prompt that contains a key of `evil` runs its function first.
+    """
+
+    model_name = "fake"
+    model_hash: str | None = None
+
+    def __init__(
+        self,
+        step_seconds: float = 0.0,
+        steps: int | None = None,
+        evil: dict[str, Callable[[Watch], None]] | None = None,
+    ) -> None:
+        self._step_seconds, self._steps = step_seconds, steps
+        self._evil = evil or {}
+        self.loads = 0
+        self.made: list[SamplingParams] = []
+
+    def load(self, watch: Watch) -> None:
+        self.loads += 1
+
+    def warm_up(self, watch: Watch) -> None: ...
+
+    def unload(self) -> None: ...
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
+        with watch.phase("denoise"):
+            for words, deed in self._evil.items():
+                if words in params.prompt:
+                    deed(watch)
+            steps = self._steps or params.steps
+            for step in range(steps):
+                time.sleep(self._step_seconds)
+                watch.step(step + 1, steps)
+        self.made.append(params)
+        return [_plain_output(i, seed, params) for i, seed in enumerate(params.seeds)]
+
+
+class FakeEnhancer:
+    """Says the prompt twice as beautifully."""
+
+    def load(self, watch: Watch) -> None: ...
+
+    def warm_up(self, watch: Watch) -> None: ...
+
+    def enhance(self, prompt: str, media: Media, seed: int, watch: Watch) -> Enhancement:
+        with watch.phase("enhance"):
+            return Enhancement(text=f"{prompt}, beautifully lit", status="done")
+
+
+class MemoryStorage:
+    """Objects by bucket and path, with how often each was put. `fail` may raise for a path before it is stored."""
+
+    def __init__(self, fail: Callable[[str], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._fail = fail
+        self.objects: dict[tuple[str, str], bytes] = {}
+        self.puts: dict[str, int] = defaultdict(int)
+
+    def put(self, artifact: Artifact, job_type: str, user_id: str, job_id: str) -> Delivery:
+        path = f"{user_id}/{job_id}/{artifact.index}.{artifact.extension}"
+        if self._fail is not None:
+            self._fail(path)
+        data = artifact.path.read_bytes()
+        with self._lock:
+            self.objects[job_type, path] = data
+            self.puts[path] += 1
+        return Delivery(
+            index=artifact.index,
+            bucket=job_type,
+            path=path,
+            content_type=artifact.content_type,
+            size=artifact.size,
+            frames=artifact.frames,
+            seed=artifact.seed,
+            bytes=len(data),
+        )
+
+    def delete(self, deliveries: Iterable[Delivery]) -> None:
+        with self._lock:
+            for delivery in deliveries:
+                self.objects.pop((delivery.bucket, delivery.path), None)
+
+
+class CallbackRecorder:
+    """Remembers what it was told; `answers` are given in turn before every callback is accepted."""
+
+    def __init__(self, answers: Iterable[Verdict] = (), *, repeats: bool = False) -> None:
+        self._answers = iter(answers)
+        self.repeats = repeats
+        self.announced: list[str] = []
+        self.outcomes: list[Outcome] = []
+        self.adopted: list[str] = []
+
+    def announce(self, job_id: str) -> None:
+        self.announced.append(job_id)
+
+    def send(self, outcome: Outcome, user_id: str) -> Verdict:
+        self.outcomes.append(outcome)
+        return next(self._answers, Verdict("accepted", "200"))
+
+    def adopt_image(self, outcome: Outcome) -> None:
+        self.adopted.append(outcome.job_id)
+
+
+def unreachable(times: int) -> Callable[[str], None]:
+    """A `fail` for `MemoryStorage`: the first so many puts do not get through."""
+    left = [times]
+
+    def fail(_path: str) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Unreachable("storage answered 503")
+
+    return fail
+
+
+def _plain_output(index: int, seed: int, params: SamplingParams) -> Output:
+    import numpy as np
+
+    colour = np.array([seed % 251, (seed // 251) % 251, index * 40 % 251], dtype=np.uint8)
+    frames = np.broadcast_to(colour, (params.frames, params.height, params.width, 3)).copy()
+    return Output(index=index, seed=seed, frames=frames)
