@@ -1,0 +1,32 @@
+"""All commands under one name."""
+
+from __future__ import annotations
+
+import typer
+
+from workers.cli.check import check
+from workers.cli.dead import dead, replay
+from workers.cli.models import models
+from workers.cli.run import run, supervise
+from workers.cli.screen import Commands
+from workers.cli.status import status
+from workers.cli.submit import submit
+
+app = typer.Typer(
+    name="workers",
+    cls=Commands,
+    help="Two GPU workers that turn queued jobs into pictures and short videos.",
+    epilog="Exit codes: 0 done, 1 problems or missing settings, 2 wrong usage, 64 a setting with a wrong value.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (run, supervise, check, submit, status, replay):
+    app.command()(command)
+app.add_typer(dead, name="dead")
+app.add_typer(models, name="models")
+
+
+def main() -> None:
+    """Run the command that the process's arguments name, and exit with its code."""
+    app(prog_name="python -m workers")

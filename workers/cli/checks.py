@@ -1,0 +1,187 @@
+"""Everything that has to be right before a worker can work. Each check asks one thing and says all it finds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httpx
+
+from workers import gpu, heartbeat
+from workers.cli.known import Known
+from workers.cli.screen import size_of
+from workers.cli.weights import models_of, scales
+from workers.errors import Misconfigured, Unreachable
+from workers.kinds import KINDS, open_queue
+from workers.outbox import Outbox
+from workers.prompt_rules import load_rules
+from workers.safety.gate import REFUSES
+from workers.settings import load_models, load_presets
+from workers.storage import SHARED_BUCKET
+from workers.web import auth_headers, reaching
+
+LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is so. The text of a problem says what to do about it; a note is worth knowing."""
+
+    state: Literal["ok", "note", "problem"]
+    text: str
+
+
+Findings = Iterator[Finding]
+
+
+def ok(text: str) -> Finding:
+    return Finding("ok", text)
+
+
+def note(text: str) -> Finding:
+    return Finding("note", text)
+
+
+def problem(text: str) -> Finding:
+    return Finding("problem", text)
+
+
+def settings(known: Known) -> Findings:
+    yield from map(problem, known.problems)
+    if not known.problems:
+        now = known.settings
+        times = f"lease {now.lease_seconds:g} s, grace {now.drain_seconds:g} s"
+        yield ok(f"complete; jobs are taken from the {now.queue_take_from}, {times}")
+
+
+def configuration(known: Known) -> Findings:
+    """The files of `config/`."""
+    presets = load_presets()
+    load_rules()
+    strangers = sorted({preset.kind for preset in presets.values()} - set(KINDS))
+    yield from (problem(f"presets.toml names the worker kind {kind!r}, which does not exist.") for kind in strangers)
+    yield ok(f"{len(presets)} job types")
+
+
+def volume(known: Known) -> Findings:
+    root = known.settings.model_root
+    for model in models_of(known.settings, load_models()):
+        yield from map(problem, model.problems)
+        if not model.problems:
+            yield ok(f"{model.name}: {model.layout}, {size_of(model.bytes)}")
+    small = {kind: scale for kind, scale in scales(root, KINDS).items() if scale != 1.0}
+    if small:
+        yield note(f"{root / 'manifest.toml'} shrinks sizes: these are not the real weights")
+
+
+def outbox(known: Known) -> Findings:
+    folder = known.settings.outbox
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        yield problem(f"{folder} cannot be written. Mount the volume writable, or set OUTBOX_DIR.")
+    elif reason := Outbox(folder).problem() if there == folder else None:
+        yield problem(f"{folder}: {reason}. Make room there, or set OUTBOX_DIR.")
+    else:
+        yield ok(f"{folder}: {size_of(shutil.disk_usage(there).free)} free")
+
+
+def run_folder(known: Known) -> Findings:
+    try:
+        yield ok(f"heartbeats in {heartbeat.run_dir()}")
+    except OSError as error:
+        yield problem(f"{error}. Set {heartbeat.RUN_DIR} to a folder of your own.")
+
+
+def card(known: Known) -> Findings:
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    yield from (problem(f"{name} is not installed. Run: pip install -r requirements.txt") for name in missing)
+    if missing:
+        return
+    device = gpu.pick_device(known.settings.device)
+    memory = gpu.memory(device)
+    if memory is None:
+        yield note("no CUDA card: the real models need one, the small ones run on the CPU")
+    else:
+        yield ok(f"{gpu.card_name(device)}: {size_of(memory.free)} of {size_of(memory.total)} free")
+
+
+def queue(known: Known) -> Findings:
+    if not known.has("upstash_redis_rest_url", "upstash_redis_rest_token"):
+        return
+    for kind in KINDS:
+        with closing(open_queue(kind, known.settings)) as client:
+            client.check()
+            yield ok(f"{client.name}: {client.waiting()} waiting")
+
+
+def storage(known: Known) -> Findings:
+    if not known.has("supabase_url", "supabase_service_key"):
+        return
+    there = _buckets(known)
+    needed = [SHARED_BUCKET] if known.settings.callback_dialect == "objects" else list(load_presets())
+    for name in needed:
+        if name not in there:
+            yield problem(f"there is no bucket {name}. Create it as a private one.")
+        elif there[name]:
+            yield problem(f"the bucket {name} is public. Make it private: results belong to one user each.")
+    if all(there.get(name) is False for name in needed):
+        yield ok(f"{len(needed)} private buckets")
+
+
+def callback(known: Known) -> Findings:
+    now = known.settings
+    signed = now.job_callback_secret is not None
+    if now.callback_dialect == "objects" and not signed:
+        yield problem("JOB_CALLBACK_SECRET is not set: receivers of the dialect objects refuse what is not signed.")
+    if known.has("supabase_url", "callback_url"):
+        address = urlsplit(now.callback_address)
+        place = f"{address.scheme}://{address.hostname}{address.path}"
+        yield ok(f"dialect {now.callback_dialect}, {'signed' if signed else 'not signed'}, to {place}")
+
+
+def safety(known: Known) -> Findings:
+    yield from (note(f"the gate refuses {what}") for what in REFUSES)
+
+
+CHECKS: Mapping[str, Callable[[Known], Findings]] = {
+    "settings": settings,
+    "config": configuration,
+    "volume": volume,
+    "outbox": outbox,
+    "run folder": run_folder,
+    "card": card,
+    "queue": queue,
+    "storage": storage,
+    "callback": callback,
+    "safety": safety,
+}
+
+
+def findings(check: Callable[[Known], Findings], known: Known) -> Findings:
+    """All that one check finds; what it could not even ask is a problem too."""
+    try:
+        yield from check(known)
+    except Misconfigured as error:
+        yield from map(problem, error.problems)
+    except Unreachable as error:
+        fix = "Check the key." if error.denied else "Check the address and the network."
+        yield problem(f"{str(error).rstrip('.')}. {fix}")
+
+
+def _buckets(known: Known) -> dict[str, bool]:
+    """Name -> whether it is public."""
+    key = known.settings.supabase_service_key.get_secret_value()
+    with reaching("storage"):
+        url = f"{known.settings.supabase_url}/storage/v1/bucket"
+        response = httpx.get(url, headers=auth_headers(key), timeout=TIMEOUT)
+    if not response.is_success:
+        denied = response.status_code in (400, 401, 403)
+        raise Unreachable(f"storage answered {response.status_code}", denied=denied)
+    return {bucket["name"]: bool(bucket["public"]) for bucket in response.json()}

@@ -1,0 +1,104 @@
+"""What can be seen of a queue without claiming from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from workers.kinds import KINDS, open_queue, queue_of
+from workers.queue.budget import Budget
+from workers.queue.rest import RestConnection, understood
+
+if TYPE_CHECKING:
+    from workers.claim import DeadEntry
+    from workers.queue.upstash import UpstashQueue
+    from workers.settings import Settings
+
+TIMEOUT = 10.0
+PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Jobs of one queue by state. `retry` are served before `waiting`; `parked` wait for their time."""
+
+    waiting: int
+    retry: int
+    in_flight: int
+    parked: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a job came to, as its worker wrote it down for the callback."""
+
+    record: Mapping[str, Any]
+    delivered: bool
+
+
+class QueueView:
+    """One queue, read by an operator. Every method raises `Unreachable`."""
+
+    def __init__(self, kind: str, settings: Settings) -> None:
+        self.kind, self.name = kind, queue_of(kind)
+        self._settings = settings
+
+    @cached_property
+    def queue(self) -> UpstashQueue:
+        return open_queue(self.kind, self._settings)
+
+    @cached_property
+    def _redis(self) -> RestConnection:
+        url, token = self._settings.upstash_redis_rest_url, self._settings.upstash_redis_rest_token
+        return RestConnection(url, token.get_secret_value(), timeout=TIMEOUT, budget=Budget())
+
+    def counts(self) -> Counts:
+        with understood():
+            fences = self._redis.execute(("HVALS", f"{self.name}:inflight"))
+            parked = sum(fence == "0" for fence in fences)
+            return Counts(
+                waiting=int(self._redis.execute(("LLEN", self.name))),
+                retry=int(self._redis.execute(("LLEN", f"{self.name}:retry"))),
+                in_flight=len(fences) - parked,
+                parked=parked,
+                dead=int(self._redis.execute(("LLEN", f"{self.name}:dead"))),
+            )
+
+    def remembered(self, job_id: str) -> Remembered | None:
+        """Results are kept for a day."""
+        with understood():
+            record, delivered = self._redis.execute(("HMGET", f"{self.name}:result:{job_id}", "record", "delivered"))
+            return Remembered(json.loads(record), delivered == "1") if record else None
+
+    def progress(self, job_id: str) -> Mapping[str, Any]:
+        """phase, step, steps, percent; empty while nobody works on the job."""
+        with understood():
+            text = self._redis.execute(("GET", f"progress:{job_id}"))
+            return dict(json.loads(text)) if text else {}
+
+    def dead(self) -> Iterator[DeadEntry]:
+        """The newest first."""
+        start = 0
+        while page := self.queue.dead(start, PAGE):
+            yield from page
+            start += PAGE
+
+    def close(self) -> None:
+        for client in ("queue", "_redis"):
+            if client in self.__dict__:
+                getattr(self, client).close()
+
+
+@contextmanager
+def views(settings: Settings, only: str | None = None) -> Iterator[list[QueueView]]:
+    """The queues of every kind of worker, or of one."""
+    with ExitStack() as closing:
+        opened = [QueueView(kind, settings) for kind in KINDS if only in (None, kind)]
+        for view in opened:
+            closing.callback(view.close)
+        yield opened

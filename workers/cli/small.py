@@ -1,0 +1,72 @@
+"""A volume of small checkpoints, laid out as the real one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from workers.cli.screen import err
+from workers.errors import Misconfigured
+from workers.settings import load_models
+
+HUGGINGFACE = "huggingface_cache"
+STAGING = ".tiny"
+MANIFEST = "manifest.toml"
+MANIFEST_TEXT = """\
+# Small random weights. Sizes of the presets are multiplied by these factors, to multiples of 16:
+# 1024*1024 becomes 128*128, 480*832 becomes 64*112.
+
+[scale]
+sdxl = 0.125
+wan = 0.13333333333
+"""
+
+
+def write_volume(root: Path, *, force: bool = False) -> list[str]:
+    """Write what is missing, everything with `force`; the names of what was written.
+
+    The manifest comes first and marks the volume as ours: weights without it are never touched. Each model is
+    written beside its place and moved there when it is whole. Raises `Misconfigured`.
+    """
+    writers = _writers()
+    present = [folder for folder in writers if (root / folder).exists()]
+    if present and not (root / MANIFEST).is_file():
+        raise Misconfigured([f"{root} holds {', '.join(present)} of other origin. Choose an empty folder."])
+    missing = [folder for folder in writers if force or folder not in present]
+    if missing:
+        _prepare(root)
+        _write_all(root, {folder: writers[folder] for folder in missing})
+    return missing
+
+
+def _writers() -> Mapping[str, Callable[[Path], None]]:
+    """Top folder below MODEL_ROOT -> what writes it, given a MODEL_ROOT."""
+    from workers.tiny import qwen, sdxl, wan
+
+    files = load_models()
+    return {
+        files.sdxl.checkpoint.partition("/")[0]: sdxl.write,
+        files.wan.weights: wan.write,
+        HUGGINGFACE: lambda root: qwen.write(root / HUGGINGFACE),
+    }
+
+
+def _prepare(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / MANIFEST).write_text(MANIFEST_TEXT, encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured([f"{root} cannot be written: {error.strerror}. Choose another folder."]) from None
+
+
+def _write_all(root: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
+    from rich.progress import track
+
+    for folder in track(writers, description="small models", console=err(), transient=True):
+        staging = root / STAGING
+        shutil.rmtree(staging, ignore_errors=True)
+        writers[folder](staging)
+        shutil.rmtree(root / folder, ignore_errors=True)
+        (staging / folder).rename(root / folder)
+        shutil.rmtree(staging)

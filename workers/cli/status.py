@@ -1,0 +1,74 @@
+"""How many jobs are where, and what the workers of this machine do."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from workers.cli.screen import AsJson, emit, out
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from workers.cli.queues import Counts
+    from workers.heartbeat import Heartbeat
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show both queues, and the workers that run on this machine."""
+    from workers.cli.queues import views
+    from workers.settings import load_settings
+
+    with views(load_settings()) as opened:
+        counts = {view.name: view.counts() for view in opened}
+    beats = _heartbeats()
+    if as_json:
+        queues = {name: asdict(count) for name, count in counts.items()}
+        emit({"queues": queues, "workers": [_facts(name, beat) for name, beat in beats.items()]})
+    else:
+        screen = out()
+        screen.print(_queue_table(counts))
+        screen.print(_worker_table(beats) if beats else "No worker has left a sign of life on this machine.")
+
+
+def _heartbeats() -> dict[str, Heartbeat]:
+    """Worker -> its last sign of life, of those whose process is still there."""
+    from workers import heartbeat
+
+    found = {path.stem: heartbeat.read(path) for path in sorted(heartbeat.run_dir().glob("*.heartbeat"))}
+    return {name: beat for name, beat in found.items() if beat and _is_there(beat.pid)}
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _facts(name: str, beat: Heartbeat) -> dict[str, object]:
+    return {"worker": name, **asdict(beat), "percent": beat.percent, "age": round(beat.age(), 1)}
+
+
+def _queue_table(counts: dict[str, Counts]) -> Table:
+    from rich.table import Table
+
+    table = Table("queue", "waiting", "retry", "in flight", "parked", "dead", box=None)
+    for name, count in counts.items():
+        table.add_row(name, *map(str, asdict(count).values()))
+    return table
+
+
+def _worker_table(beats: dict[str, Heartbeat]) -> Table:
+    from rich.table import Table
+
+    table = Table("worker", "pid", "phase", "job type", "progress", "done", "failed", "last sign", box=None)
+    for name, beat in beats.items():
+        progress = "" if beat.percent is None else f"{beat.percent} %"
+        facts = (beat.pid, beat.phase, beat.type or "", progress, beat.done, beat.failed, f"{beat.age():.0f} s ago")
+        table.add_row(name, *map(str, facts))
+    return table

@@ -1,0 +1,110 @@
+"""What lies on a volume of weights: files, sizes and problems, without loading any of it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from workers.engines.qwen import snapshot
+from workers.engines.sdxl import load as sdxl
+from workers.engines.wan import originals
+from workers.errors import Misconfigured
+from workers.settings import ModelFiles, Settings, size_scale
+from workers.weights import check_safetensors
+
+PARTS = ("transformer", "vae", "text_encoder")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model as found below `folder`. `files` are relative to it, with their sizes in bytes."""
+
+    name: str
+    layout: str
+    folder: Path
+    files: dict[str, int]
+    problems: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.files.values())
+
+    def as_json(self) -> dict[str, Any]:
+        facts = {"model": self.name, "layout": self.layout, "folder": str(self.folder), "bytes": self.bytes}
+        return {**facts, "files": self.files, "problems": list(self.problems)}
+
+
+def find_models(
+    root: Path, huggingface: Path, models: ModelFiles, variant: Literal["auto", "base", "instruct"] = "auto"
+) -> list[Model]:
+    """All three, there or not."""
+    return [_sdxl(root / models.sdxl.checkpoint), _wan(root / models.wan.weights), _qwen(huggingface, variant)]
+
+
+def models_of(settings: Settings, models: ModelFiles) -> list[Model]:
+    return find_models(settings.model_root, settings.huggingface, models, settings.qwen_variant)
+
+
+def scales(root: Path, kinds: Iterable[str]) -> dict[str, float]:
+    """Worker kind -> by how much this volume's weights shrink sizes. Raises `Misconfigured`."""
+    return {kind: size_scale(root, kind) for kind in kinds}
+
+
+def _sdxl(checkpoint: Path) -> Model:
+    problems = _collected([lambda: check_safetensors(checkpoint, sdxl.KEY_GROUPS)])
+    return _model("sdxl", "single file", checkpoint.parent, [checkpoint], problems)
+
+
+def _wan(folder: Path) -> Model:
+    if (folder / "model_index.json").is_file():
+        return _wan_in_parts(folder)
+    files = originals.files(folder)
+    problems = [*originals.missing(folder), *_collected(_whole(path) for path in files if path.is_file())]
+    return _model("wan", "original", folder, files, problems)
+
+
+def _wan_in_parts(folder: Path) -> Model:
+    weights = {part: sorted((folder / part).glob("*.safetensors")) for part in PARTS}
+    missing = [f"{folder / part} holds no safetensors file. Copy it again." for part in PARTS if not weights[part]]
+    files = [file for part in PARTS for file in weights[part]]
+    problems = [*missing, *_collected(_whole(file) for file in files)]
+    return _model("wan", "diffusers", folder, files, problems)
+
+
+def _qwen(huggingface: Path, variant: Literal["auto", "base", "instruct"]) -> Model:
+    try:
+        found, folder = snapshot.pick_snapshot(huggingface, variant)
+        files = snapshot.weight_files(folder)
+    except Misconfigured as error:
+        return _model("qwen", "snapshot", huggingface, [], error.problems)
+    return _model("qwen", f"snapshot, {found}", folder, files, _collected(_whole(file) for file in files))
+
+
+def _whole(path: Path) -> Callable[[], None]:
+    """A check of one file of weights; of others it asks nothing."""
+
+    def check() -> None:
+        if path.suffix == ".safetensors":
+            check_safetensors(path, {})
+        elif path.suffix == ".pth" and not zipfile.is_zipfile(path):
+            raise Misconfigured([f"{path} is not a whole checkpoint. Copy it again and compare its size."])
+
+    return check
+
+
+def _collected(checks: Iterable[Callable[[], None]]) -> list[str]:
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except Misconfigured as error:
+            problems += error.problems
+    return problems
+
+
+def _model(name: str, layout: str, folder: Path, files: Iterable[Path], problems: Iterable[str]) -> Model:
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files if path.is_file()}
+    return Model(name, layout, folder, sizes, tuple(problems))
