@@ -1,0 +1,47 @@
+"""What the tests of the SDXL engine share: a small checkpoint, an engine on it, parameters to vary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workers.engines.sdxl import SdxlEngine
+from workers.job import Output, SamplingParams
+from workers.tiny import sdxl as tiny
+from workers.watch import Watch
+
+PARAMS = SamplingParams(
+    type="sdxl_image_fast",
+    media="image",
+    width=64,
+    height=64,
+    frames=1,
+    steps=4,
+    guidance=6.0,
+    seeds=(7,),
+    solver="unipc",
+    shift=None,
+    quality="fast",
+    prompt="a lighthouse at dusk",
+    negative_prompt="blurry",
+)
+
+
+def tiny_engine(folder: Path) -> SdxlEngine:
+    """A loaded engine on a small checkpoint in a folder that has none yet."""
+    tiny.write(folder)
+    engine = SdxlEngine(folder / tiny.CHECKPOINT, device="cpu")
+    engine.load(Watch())
+    return engine
+
+
+def generate(engine: SdxlEngine, watch: Watch | None = None, **changes: Any) -> list[Output]:
+    return engine.generate(replace(PARAMS, **changes), watch or Watch())
+
+
+def pixels(engine: SdxlEngine, **changes: Any) -> Any:
+    """(images, height, width, 3) as whole numbers that can be subtracted."""
+    return np.concatenate([output.frames for output in generate(engine, **changes)]).astype(int)

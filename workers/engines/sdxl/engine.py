@@ -1,0 +1,158 @@
+"""Pictures from SDXL: loaded once, warmed up once, never reloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workers import gpu, weights
+from workers.engines.sdxl import load, schedulers, vae
+from workers.engines.sdxl.encode import Conditioning, TextEncoder
+from workers.job import Output, SamplingParams
+from workers.watch import Watch
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+WARM_BATCHES = (6, 3, 1)
+"""The numbers of images that jobs may ask for, the largest first, so that the allocator's blocks fit all."""
+
+
+class SdxlEngine:
+    """One SDXL checkpoint on one device.
+
+    `config` is a folder of configurations in diffusers layout; by default one named `config` beside the checkpoint,
+    else the shipped one. The CLIP vocabulary is always the shipped one.
+    """
+
+    model_hash: str | None = None
+
+    def __init__(
+        self, checkpoint: Path, *, device: str, config: Path | None = None, name: str = "lustify_sdxl"
+    ) -> None:
+        self.model_name = name
+        self._checkpoint = checkpoint
+        self._config = config or load.config_for(checkpoint)
+        self._device = device
+        self._pipeline: Any = None
+        self._texts: TextEncoder | None = None
+        self._schedule: Mapping[str, Any] = {}
+
+    def load(self, watch: Watch) -> None:
+        """Read the checkpoint and put it on the device. Raises `Misconfigured` or `EngineBroken`."""
+        with watch.phase("load"), gpu.guard(), ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
+            weights.check_safetensors(self._checkpoint, load.KEY_GROUPS)
+            weights.read_ahead([self._checkpoint], watch.step)
+            digest = pool.submit(weights.file_hash, self._checkpoint)
+            weights.quiet_libraries()
+            self._pipeline = load.load_pipeline(self._checkpoint, self._config, self._device)
+            self._schedule = dict(self._pipeline.scheduler.config)
+            self._texts = TextEncoder(self._pipeline)
+            self.model_hash = digest.result()[:10]
+
+    def warm_up(self, watch: Watch) -> None:
+        """Two steps at the model's own size with every batch size, so that the first job meets nothing new."""
+        side = self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
+        with watch.phase("warm_up"):
+            for images in WARM_BATCHES:
+                self.generate(_warm_up_params(side, images), watch)
+
+    def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
+        """One picture per seed, each the same whatever its batch. What `watch.step` raises passes through, and the
+        engine stays usable; `EngineBroken` means a new process.
+
+        Where the card has no room for the batch, its halves are made one after the other.
+        """
+        with gpu.guard(), watch.phase("encode_text"):
+            text = self._loaded_texts().encode(params.prompt, params.negative_prompt)
+        watch.notes.update(text.notes)
+        seeds = params.seeds
+        middle = (len(seeds) + 1) // 2
+        pictures = gpu.with_one_retry(
+            lambda: self._pictures(seeds, params, text, watch),
+            lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in self._pictures(half, params, text, watch)],
+        )
+        return [Output(i, seed, picture) for i, (seed, picture) in enumerate(zip(seeds, pictures, strict=True))]
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a prompt as this model reads it, without marks and weights; 75 fit into one chunk."""
+        return self._loaded_texts().count(text)
+
+    def unload(self) -> None:
+        self._pipeline = self._texts = None
+        gpu.empty()
+
+    def _loaded_texts(self) -> TextEncoder:
+        if self._texts is None:
+            raise RuntimeError("The engine is used before load().")
+        return self._texts
+
+    def _pictures(
+        self, seeds: Sequence[int], params: SamplingParams, text: Conditioning, watch: Watch
+    ) -> list[NDArray[np.uint8]]:
+        if not seeds:
+            return []
+        with watch.phase("denoise"):
+            latents = self._denoised(seeds, params, text, watch)
+        with watch.phase("decode"):
+            return [self._decoded(latents, i, watch) for i in range(len(seeds))]
+
+    def _denoised(self, seeds: Sequence[int], params: SamplingParams, text: Conditioning, watch: Watch) -> torch.Tensor:
+        """Latents (images, 4, height / 8, width / 8)."""
+
+        def step_ended(pipeline: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            watch.step(step + 1, pipeline.num_timesteps)
+            return tensors
+
+        self._pipeline.scheduler = schedulers.make(params.solver, self._schedule)
+        latents: torch.Tensor = self._pipeline(
+            **text.inputs,
+            num_images_per_prompt=len(seeds),
+            latents=self._noise(seeds, params),
+            width=params.width,
+            height=params.height,
+            num_inference_steps=params.steps,
+            guidance_scale=params.guidance,
+            callback_on_step_end=step_ended,
+            output_type="latent",
+        ).images
+        if not latents.isfinite().all():
+            raise FloatingPointError("The denoiser gave values that are not numbers.")
+        return latents
+
+    def _noise(self, seeds: Sequence[int], params: SamplingParams) -> torch.Tensor:
+        """One generator per image, drawn in float32 on the host: a seed means the same noise on every device, in
+        every precision and in every batch."""
+        import torch
+
+        unet, scale = self._pipeline.unet, self._pipeline.vae_scale_factor
+        shape = (1, unet.config.in_channels, params.height // scale, params.width // scale)
+        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.cat(noise).to(self._device, unet.dtype)
+
+    def _decoded(self, latents: torch.Tensor, index: int, watch: Watch) -> NDArray[np.uint8]:
+        picture = vae.decode(self._pipeline.vae, latents[index : index + 1])
+        watch.step(index + 1, len(latents))
+        return picture
+
+
+def _warm_up_params(side: int, images: int) -> SamplingParams:
+    return SamplingParams(
+        type="warm_up",
+        media="image",
+        width=side,
+        height=side,
+        frames=1,
+        steps=2,
+        guidance=6.0,
+        seeds=tuple(range(images)),
+        solver="unipc",
+        shift=None,
+        quality="fast",
+        prompt="a red bicycle",
+        negative_prompt="blurry",
+    )

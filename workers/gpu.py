@@ -1,0 +1,127 @@
+"""The accelerator: which device to use, how much memory it has, and what its errors mean."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from workers.errors import EngineBroken, Misconfigured
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+CUDA_BROKEN = 70
+OUT_OF_MEMORY = 71
+_POISONED = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes. `total` and `free` are the whole card's, with other processes, contexts and graph pools counted in;
+    `peak` is the highest mark of this process's tensors."""
+
+    total: int
+    free: int
+    peak: int
+
+    @property
+    def used(self) -> int:
+        return self.total - self.free
+
+
+def pick_device(wanted: str = "") -> str:
+    """`wanted`, or "cuda" where there is a card, else "cpu". Raises `Misconfigured` for a card that is not there."""
+    import torch
+
+    if torch.cuda.is_available():
+        return wanted or "cuda"
+    if wanted.startswith("cuda"):
+        raise Misconfigured(
+            [f"DEVICE is {wanted}, but no CUDA device answers. Check the driver (nvidia-smi) or set DEVICE=cpu."]
+        )
+    return wanted or "cpu"
+
+
+def on_card(device: str) -> bool:
+    return device.startswith("cuda")
+
+
+def dtype_for(device: str, half: Literal["float16", "bfloat16"]) -> torch.dtype:
+    """`half` on a card; float32 elsewhere, because processors are slow and incomplete in 16 bits."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, half) if on_card(device) else torch.float32
+    return dtype
+
+
+def memory(device: str) -> Memory | None:
+    """None where there is no card to ask."""
+    if not on_card(device):
+        return None
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return Memory(total=total, free=free, peak=torch.cuda.max_memory_allocated(device))
+
+
+def card_name(device: str) -> str:
+    if not on_card(device):
+        return "CPU"
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def empty() -> None:
+    """Give memory that no tensor uses back to the card, for the other process on it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn torch's errors that only a new process heals into `EngineBroken`; all others pass unchanged."""
+    try:
+        yield
+    except RuntimeError as error:
+        broken = _broken(error)
+        if broken is None:
+            raise
+        raise broken from None
+
+
+def with_one_retry(run: Callable[[], T], smaller: Callable[[], T]) -> T:
+    """The result of `run`, or of `smaller` where the card had no room for it. Out of room twice: `EngineBroken`.
+
+    `smaller` starts outside the `except` block: inside it, the traceback would keep the tensors of `run` alive.
+    """
+    import torch
+
+    with guard():
+        try:
+            return run()
+        except torch.OutOfMemoryError:
+            pass
+        empty()
+        return smaller()
+
+
+def _broken(error: RuntimeError) -> EngineBroken | None:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return EngineBroken(
+            "The accelerator has no room for this work, also at a lower footprint.", exit_code=OUT_OF_MEMORY
+        )
+    first_line = str(error).partition("\n")[0]
+    if isinstance(error, torch.AcceleratorError) or any(mark in first_line for mark in _POISONED):
+        return EngineBroken(f"The accelerator failed and needs a new process: {first_line}", exit_code=CUDA_BROKEN)
+    return None
