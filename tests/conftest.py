@@ -12,6 +12,7 @@ from workers.local.faults import Faults, Faulty
 from workers.local.gateway import Gateway
 from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
+from workers.local.stack import LocalStack
 
 TOKEN = "local-rest-token"
 
@@ -65,3 +66,23 @@ def own_gateway() -> Iterator[RunningGateway]:
     """A gateway whose redis belongs to this test, keeps what it acknowledged, and may be killed and started."""
     with RedisServer(appendonly=True) as redis:
         yield from _run_gateway(redis)
+
+
+@pytest.fixture(scope="session")
+def _session_stack(_session_redis: RedisServer) -> Iterator[LocalStack]:
+    with LocalStack(redis=_session_redis) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(_session_stack: LocalStack) -> LocalStack:
+    """Redis, gateway and July double, as new: no jobs, objects, callbacks or faults."""
+    _session_stack.reset()
+    return _session_stack
+
+
+@pytest.fixture
+def newest_stack(redis_server: RedisServer) -> Iterator[LocalStack]:
+    """The stack whose callback speaks the dialect `objects`."""
+    with LocalStack(dialect="objects", redis=redis_server) as stack:
+        yield stack

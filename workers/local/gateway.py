@@ -44,7 +44,7 @@ class Gateway:
             response = JSONResponse({"error": "ERR the database cannot be reached"}, 503)
         await response(scope, receive, send)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._redis.close()
 
     async def _answer(self, request: Request) -> Response:

@@ -6,7 +6,8 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 import uvicorn
@@ -23,7 +24,7 @@ class LocalServer:
     `close` is called in the server's thread and loop when it has stopped.
     """
 
-    def __init__(self, app: ASGIApp, port: int = 0, close: Callable[[], None] | None = None) -> None:
+    def __init__(self, app: ASGIApp, port: int = 0, close: Callable[[], Awaitable[None]] | None = None) -> None:
         self._app = app
         self._close = close
         self.port = port
@@ -59,16 +60,19 @@ class LocalServer:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
+            return await self._live(receive, send)
+        try:
             await self._app(scope, receive, send)
+        except Exception:
+            traceback.print_exc()  # the server's own log also says harmless things at its end, and is off
+            raise
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if self._close is not None:
-            self._close()
+            await self._close()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _wait(self, server: uvicorn.Server, thread: threading.Thread) -> None:
