@@ -1,0 +1,143 @@
+"""One frame or a clip from text: the video model loaded once, warmed up once, never reloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workers import gpu, weights
+from workers.engines.wan import convert, pipeline, schedulers
+from workers.engines.wan.decode import decode
+from workers.engines.wan.encode import Conditioning, TextEncoder
+from workers.job import Output, SamplingParams
+from workers.watch import Watch
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]
+
+
+class WanEngine:
+    """Wan 2.1 T2V 1.3B from the folder `root`, in its authors' layout or that of diffusers.
+
+    The authors' layout is converted once to `converted`, by default a sibling of `root`. `warm_up_shapes` are
+    (width, height, frames) whose first job shall be as fast as the next.
+    """
+
+    model_hash: str | None = None
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        device: str,
+        converted: Path | None = None,
+        warm_up_shapes: Sequence[Shape] = (),
+        model_name: str = "wan_2_1_1_3b",
+    ) -> None:
+        self.model_name = model_name
+        self._root = root
+        self._converted = converted or root.with_name(root.name + "-diffusers")
+        self._device = device
+        self._warm_up_shapes = warm_up_shapes
+        self._pipeline: Any = None
+        self._text: TextEncoder | None = None
+        self._schedule: Mapping[str, Any] = {}
+
+    def load(self, watch: Watch) -> None:
+        """Put the model on the device, converting it first where needed. Raises `Misconfigured` or `EngineBroken`."""
+        weights.quiet_libraries()
+        with watch.phase("load"), gpu.guard():
+            folder = convert.ready_folder(self._root, self._converted, watch)
+            self._pipeline = pipeline.load(folder, self._device, watch)
+            self._schedule = dict(self._pipeline.scheduler.config)
+            self._text = TextEncoder(self._pipeline)
+
+    def warm_up(self, watch: Watch) -> None:
+        """One step of each shape: kernels are chosen and memory is taken now, not during the first job."""
+        with watch.phase("warm_up"):
+            for shape in self._warm_up_shapes:
+                self.generate(_warm_up_params(shape), watch)
+
+    def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
+        """One output per seed, one after the other. What the watch raises passes through, and the engine stays
+        usable; `EngineBroken` means a new process."""
+        with gpu.guard(), watch.phase("encode_text"):
+            negative = params.negative_prompt if params.guidance > 1 else None
+            text = self._loaded_text().encode(params.prompt, negative)
+        watch.notes.update(text.notes)
+        return [Output(i, seed, self._frames(seed, params, text, watch)) for i, seed in enumerate(params.seeds)]
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a prompt as this model reads it, without the end mark; 511 fit."""
+        return self._loaded_text().count(text)
+
+    def unload(self) -> None:
+        self._pipeline = self._text = None
+        gpu.empty()
+
+    def _loaded_text(self) -> TextEncoder:
+        if self._text is None:
+            raise RuntimeError("The engine is used before load().")
+        return self._text
+
+    def _frames(self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch) -> NDArray[np.uint8]:
+        """Each half has a second try, for when the other process on the card had just taken the room."""
+
+        def denoised() -> torch.Tensor:
+            return self._denoised(seed, params, text, watch)
+
+        with watch.phase("denoise"):
+            latents = gpu.with_one_retry(denoised, denoised)
+        with watch.phase("decode"):
+            return gpu.with_one_retry(
+                lambda: decode(self._pipeline.vae, latents, watch),
+                lambda: decode(self._pipeline.vae, latents, watch, tiled=True),
+            )
+
+    def _denoised(self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch) -> torch.Tensor:
+        """Latents (1, 16, (frames + 3) / 4, height / 8, width / 8) in float32. Noise is drawn on the host: a seed
+        means the same on every device."""
+        import torch
+
+        def step_ended(pipe: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            watch.step(step + 1, pipe.num_timesteps)
+            return tensors
+
+        self._pipeline.scheduler = schedulers.make(params.solver, params.shift, self._schedule)
+        latents: torch.Tensor = self._pipeline(
+            **text.inputs,
+            width=params.width,
+            height=params.height,
+            num_frames=params.frames,
+            num_inference_steps=params.steps,
+            guidance_scale=params.guidance,
+            generator=torch.Generator().manual_seed(seed),
+            callback_on_step_end=step_ended,
+            output_type="latent",
+        ).frames
+        if not latents.isfinite().all():
+            raise FloatingPointError("The denoiser gave values that are not numbers.")
+        return latents
+
+
+def _warm_up_params(shape: Shape) -> SamplingParams:
+    width, height, frames = shape
+    return SamplingParams(
+        type="warm_up",
+        media="image" if frames == 1 else "video",
+        width=width,
+        height=height,
+        frames=frames,
+        steps=1,
+        guidance=6.0,
+        seeds=(0,),
+        solver="unipc",
+        shift=None,
+        quality="fast",
+        prompt="a lighthouse at dusk",
+    )
