@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import process
+from workers import heartbeat, process
+from workers.heartbeat import Heartbeat
 from workers.slot import Exited, Pace, Ready, Spawned, Standing, State, Stopping, next_state
 
 HERE = Path(__file__).parent
@@ -353,9 +354,11 @@ def test_workers_of_a_killed_supervisor_are_gone_within_five_seconds(run, behavi
 def test_a_second_supervisor_waits_for_the_first_ones_worker(run):
     first = run({"wan": "obedient"})
     first.wait_for("ready")
-    second = run({"wan": "obedient"})
+    second = run({"wan": "obedient"}, orphan=0.05, status=0.05)
     second.wait_for_event("another copy is still alive, waiting")
+    second.wait_for_event("status", 5)
     assert not second.events("worker started")
+    assert not first.events("worker ended")
     assert first.end() == 0
     second.wait_for("ready", 2)
     assert second.end() == 0
@@ -365,11 +368,22 @@ def test_a_second_supervisor_waits_for_the_first_ones_worker(run):
 def test_an_orphan_that_will_not_end_is_killed_by_the_next_supervisor(run):
     first = run({"wan": "deaf"})
     first.wait_for("ready")
-    first.end(signal.SIGKILL)
+    first.send(signal.SIGKILL)  # and nobody collects it, as in a container whose first process does not
     second = run({"wan": "obedient"}, orphan=0.2)
     second.wait_for("ready", 2)
     assert second.events("leases end")[0]["claims"] == ["wan-claim"]
     assert second.end() == 0
+
+
+@ring2
+def test_a_heartbeat_of_another_life_is_not_taken_for_this_ones(run, tmp_path):
+    path, dead = tmp_path / "wan.heartbeat", Heartbeat(1, pid=1, phase="idle", deadline=0.0, monotonic=0.0)
+    heartbeat.write(path, dead)
+    supervisor = run({"wan": "silent"}, status=0.05)
+    supervisor.wait_for("ready")
+    heartbeat.write(path, replace(dead, generation=0))  # a worker that runs alone
+    supervisor.wait_for_event("status", len(supervisor.events("status")) + 3)
+    assert not supervisor.events("worker ready") + supervisor.events("killing worker")
 
 
 @ring2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections.abc import Callable, Mapping
@@ -80,7 +79,6 @@ class Keeper:
         self._move(Stopping(), now)
         if self._child is not None:
             self._child.send(signal.SIGTERM)
-        self._unlock_when_stopped()
 
     def status(self, now: float) -> dict[str, Any]:
         """The slot in a few words, for people and scripts."""
@@ -126,10 +124,10 @@ class Keeper:
         left = heartbeat.read(self._beat_path)
         if left is not None and left.generation:
             guarded(self._hooks.on_exit, self.name, left)
+        self._beat_path.unlink(missing_ok=True)
 
     def _start(self, now: float) -> None:
         self._beat, self._killed, self._started = None, False, now
-        self._beat_path.unlink(missing_ok=True)
         generation = self.standing.starts + 1
         try:
             self._child = process.spawn(self._slot, generation=generation, run_dir=self._run_dir, lock=self._lock)
@@ -175,7 +173,6 @@ class Keeper:
         guarded(self._hooks.on_exit, self.name, self._beat)
         self._beat = None
         self._beat_path.unlink(missing_ok=True)
-        self._unlock_when_stopped()
 
     def _tell_of_the_end(self, code: int, now: float) -> None:
         meaning = signal.Signals(-code).name if code < 0 else MEANING.get(code, "crash")
@@ -193,8 +190,3 @@ class Keeper:
 
     def _move(self, event: Event, now: float) -> None:
         self.standing = next_state(self.standing, event, now, self._pace)
-
-    def _unlock_when_stopped(self) -> None:
-        if self.standing.state is State.STOPPED and self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
