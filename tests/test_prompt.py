@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.errors import Misconfigured
 from workers.job import Job, Preset
 from workers.prompt import compose
-from workers.prompt_rules import RULES, load_rules
+from workers.prompt_rules import load_rules
 
 SHIPPED = load_rules()
 FITTED = load_rules(budget="fit")
@@ -177,9 +175,6 @@ def test_repetitions_in_the_users_negative_go_and_are_reported() -> None:
     composed = compose(job(negative_prompt="rain, Snow,rain , snow, (fog, rain:1.2)"), SDXL, SHIPPED, rating="sfw")
     assert composed.negative_prompt.startswith("rain, Snow, (fog, rain:1.2), bad anatomy")
     assert composed.dropped == ("rain", "snow")
-
-
-def test_a_single_letter_repeated_is_a_repetition_too() -> None:
     assert compose(job(negative_prompt="a,a"), SDXL, SHIPPED, rating="sfw").dropped == ("a",)
 
 
@@ -252,38 +247,3 @@ def test_whatever_users_type_survives(prompt: str, negative: str, preset: Preset
     assert set(terms(negative)) <= set(terms(composed.negative_prompt))
     assert all(term in terms(composed.negative_prompt) for term in CRITICAL)
     assert compose(typed, preset, rules, rating="adult", count=tokens) == composed
-
-
-def broken(tmp_path: Path, old: str, new: str) -> list[str]:
-    text = RULES.read_text(encoding="utf-8")
-    assert old in text
-    path = tmp_path / "prompts.toml"
-    path.write_text(text.replace(old, new), encoding="utf-8")
-    with pytest.raises(Misconfigured) as caught:
-        load_rules(path)
-    assert caught.value.exit_code == 64
-    return caught.value.problems
-
-
-def test_every_problem_of_the_data_file_is_said_at_once(tmp_path: Path) -> None:
-    problems = broken(tmp_path, "tokens = 75\nchunks = true", 'tokens = "many"\nchunk = true')
-    assert len(problems) == 2
-    assert all(problem.startswith("prompts.toml models.sdxl") for problem in problems)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("artifacts = 5, adult", "artifacts = 6, adult", "coverage.wan_video.artifacts"),
-        ("[styles.explicit]", "[styles.bold]", "styles.explicit"),
-        ('user = "Idea: {prompt}"', 'user = "Idea"', "enhance.templates.image"),
-        ("'''(?:sure", "'''(?:sure(", "enhance.guard"),
-    ],
-)
-def test_names_and_numbers_that_do_not_meet_are_problems(tmp_path: Path, old: str, new: str, said: str) -> None:
-    assert any(said in problem for problem in broken(tmp_path, old, new))
-
-
-def test_a_data_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="cannot be read"):
-        load_rules(tmp_path / "prompts.toml")
