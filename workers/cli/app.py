@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+
 import typer
 
 from workers.cli.check import check
@@ -23,10 +27,12 @@ app = typer.Typer(
 )
 for command in (run, supervise, check, submit, status, replay):
     app.command()(command)
+if find_spec("workers.cli.demo"):
+    app.command("demo")(import_module("workers.cli.demo").demo)
 app.add_typer(dead, name="dead")
 app.add_typer(models, name="models")
 
 
-def main() -> None:
-    """Run the command that the process's arguments name, and exit with its code."""
-    app(prog_name="python -m workers")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments name, by default the process's own, and exit with its code."""
+    app(args=arguments, prog_name="python -m workers")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ import httpx
 from workers import gpu, heartbeat
 from workers.cli.known import Known
 from workers.cli.screen import size_of
-from workers.cli.weights import models_of, scales
+from workers.cli.weights import Model, models_of, scales
 from workers.errors import Misconfigured, Unreachable
 from workers.kinds import KINDS, open_queue
 from workers.outbox import Outbox
@@ -71,14 +72,27 @@ def configuration(known: Known) -> Findings:
 
 
 def volume(known: Known) -> Findings:
-    root = known.settings.model_root
-    for model in models_of(known.settings, load_models()):
+    root, files = known.settings.model_root, load_models()
+    for model in models_of(known.settings, files):
         yield from map(problem, model.problems)
         if not model.problems:
             yield ok(f"{model.name}: {model.layout}, {size_of(model.bytes)}")
+            if model.layout == "original" and not (root / files.wan.converted).exists():
+                yield _conversion(model, root / files.wan.converted)
     small = {kind: scale for kind, scale in scales(root, KINDS).items() if scale != 1.0}
     if small:
         yield note(f"{root / 'manifest.toml'} shrinks sizes: these are not the real weights")
+
+
+def _conversion(model: Model, target: Path) -> Finding:
+    """The authors' layout is converted once; the result is not larger than what it is made from."""
+    free = shutil.disk_usage(target.parent).free
+    if not os.access(target.parent, os.W_OK):
+        return problem(f"{target.parent} is read-only, but {target.name} must be made there once. Mount it writable.")
+    if free < model.bytes:
+        need = size_of(model.bytes - free)
+        return problem(f"{target.name} must be made beside the original, and {need} more are needed. Make room.")
+    return note(f"{model.name} is converted at its first start, into {target.name}")
 
 
 def outbox(known: Known) -> Findings:

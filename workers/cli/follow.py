@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -14,13 +13,16 @@ from workers.cli.screen import err
 POLL = 1.0
 NEWEST_DEAD = 50
 WAITING = "waiting"
+NOT_REPORTED = (
+    "The callback was not accepted. A job pushed by hand has no row in the database, so July's receiver cannot know it."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a job ended.
 
-    completed, failed: its callback was accepted. given up: the result lies in storage, but no callback was accepted.
+    completed: made and reported. stored: made and uploaded, but its callback was not accepted. failed: not made.
     unknown: the time was up. `assets` are bucket and path of each object.
     """
 
@@ -31,7 +33,7 @@ class Ending:
 
     @property
     def good(self) -> bool:
-        return self.state == "completed"
+        return self.state in ("completed", "stored")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,16 +61,16 @@ def ended(view: QueueView, job_id: str, seconds: float) -> Ending | None:
     remembered = view.remembered(job_id)
     if remembered is None:
         return None
-    record = remembered.record
-    outcome, assets = record["outcome"], _assets(record["outcome"])
+    record, outcome = remembered.record, remembered.record["outcome"]
+    assets = tuple(f"{delivery['bucket']}/{delivery['path']}" for delivery in outcome["deliveries"])
     if remembered.delivered or record["accepted"]:
         return Ending(outcome["status"], seconds, assets, outcome["error_message"])
-    for entry in islice(view.dead(), NEWEST_DEAD):
-        if entry.job_id == job_id:
-            state = "given up" if outcome["status"] == "completed" else "failed"
-            return Ending(state, seconds, assets, entry.reason)
-    return None
+    if not (record["failures"] or _was_given_up(view, job_id)):
+        return None
+    if outcome["status"] == "failed":
+        return Ending("failed", seconds, reason=outcome["error_message"])
+    return Ending("stored", seconds, assets, NOT_REPORTED)
 
 
-def _assets(outcome: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{delivery['bucket']}/{delivery['path']}" for delivery in outcome["deliveries"])
+def _was_given_up(view: QueueView, job_id: str) -> bool:
+    return any(entry.job_id == job_id for entry in islice(view.dead(), NEWEST_DEAD))

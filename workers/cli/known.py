@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from workers.errors import Misconfigured
 from workers.settings import Settings, load_settings
 
@@ -34,6 +32,8 @@ def known_settings() -> Known:
 
 
 def _wrong_fields() -> frozenset[str]:
+    from pydantic import ValidationError
+
     try:
         Settings()
     except ValidationError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,8 +12,8 @@ from workers.cli.screen import PROBLEMS, AsJson, emit, out
 
 if TYPE_CHECKING:
     from workers.cli.follow import Ending
-    from workers.job import Preset, Size
-    from workers.producer import Order
+    from workers.job import Preset
+    from workers.local.supabase.payloads import Request
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 SEEDS = 2**32
@@ -43,42 +44,39 @@ def submit(
 ) -> None:
     """Push one job onto its queue, in the form of July 2025, and print its id.
 
-    No row for it is made in the database: July's callback then finds no job, while the result is in storage.
+    No row is made for it in the database: the result goes to storage, but July's receiver knows no such job.
     """
+    from workers.cli.follow import follow
     from workers.cli.queues import views
-    from workers.producer import Order
+    from workers.local.supabase.payloads import Request
     from workers.settings import load_settings
 
     preset = _preset(job_type)
-    order = Order(prompt, _count(count, preset), seed, _size(size, preset), negative)
-    job_id = str(uuid.uuid4())
-    text = _payload(order, preset, job_id, user)
+    config = _count(count, preset) | _size(size, preset) | ({} if seed is None else {"seed": seed})
+    request = Request(str(uuid.uuid4()), user, preset, prompt, config=config)
+    text = _payload(request, negative)
     with views(load_settings(), preset.kind) as (view,):
-        length = view.queue.push(text)
-        if not (wait or as_json):
-            out().print(job_id)
-        ending = None
-        if wait:
-            from workers.cli.follow import follow
-
-            ending = follow(view, job_id, limit)
+        pushed = {"job_id": request.job_id, "queue": view.name, "length": view.queue.push(text)}
+        if not as_json:
+            out().print(request.job_id)
+        ending = follow(view, request.job_id, limit) if wait else None
     if as_json:
-        emit({"job_id": job_id, "queue": view.name, "length": length} | (ending.as_json() if ending else {}))
+        emit(pushed | (ending.as_json() if ending else {}))
     elif ending:
-        _tell(job_id, ending)
+        _tell(ending)
     if ending and not ending.good:
         raise typer.Exit(PROBLEMS)
 
 
-def _payload(order: Order, preset: Preset, job_id: str, user: str) -> str:
-    """The job as text, checked as the worker that gets it will do."""
+def _payload(request: Request, negative: str | None) -> str:
+    """The queue element, checked as the worker that gets it will do."""
     from workers import payload
     from workers.errors import Rejected
-    from workers.producer import as_text, july_payload
-    from workers.settings import load_models
+    from workers.local.supabase.payloads import july
 
-    model = getattr(load_models(), preset.kind).name
-    text = as_text(july_payload(order, preset, job_id=job_id, user_id=user, model=model))
+    text = july(request)
+    if negative is not None:
+        text = json.dumps(json.loads(text) | {"negative_prompt": negative}, ensure_ascii=False, separators=(",", ":"))
     try:
         payload.parse(text)
     except Rejected as error:
@@ -95,23 +93,27 @@ def _preset(job_type: str) -> Preset:
     return presets[job_type]
 
 
-def _count(count: int | None, preset: Preset) -> int:
+def _count(count: int | None, preset: Preset) -> dict[str, Any]:
     if count is not None and count not in preset.outputs:
         offered = ", ".join(map(str, preset.outputs))
         raise typer.BadParameter(f"{preset.type} makes {offered} at a time, not {count}", param_hint="--count")
-    return count or preset.outputs[-1]
+    return {} if count is None else {"num_images": count}
 
 
-def _size(text: str | None, preset: Preset) -> Size | None:
+def _size(text: str | None, preset: Preset) -> dict[str, Any]:
+    """A model that ignores July's size, as SDXL does, is told by the later keys."""
+    if text is None:
+        return {}
     offered = {f"{width}*{height}": (width, height) for width, height in (preset.size, *preset.sizes)}
-    if text is not None and text not in offered:
+    if text not in offered:
         raise typer.BadParameter(f"{preset.type} offers {', '.join(offered)}", param_hint="--size")
-    return offered[text] if text else None
+    width, height = offered[text]
+    return {"size": text} if preset.samples_from_config else {"width": width, "height": height}
 
 
-def _tell(job_id: str, ending: Ending) -> None:
+def _tell(ending: Ending) -> None:
     screen = out()
-    screen.print(f"{job_id}  {ending.state}  {ending.seconds:.1f} s")
+    screen.print(f"{ending.state} after {ending.seconds:.1f} s")
     for path in ending.assets:
         screen.print(f"  {path}")
     if ending.reason:
