@@ -292,7 +292,7 @@ def test_fences_only_rise_also_when_the_counter_was_set_back(world: World, queue
     for _ in range(4):
         queue.push(job())
     fences = [claimed(queue).fence for _ in range(3)]
-    world.set_fence_back(7)
+    world.set_fence_back(0)
     wait_until(lambda: time.time_ns() // 1_000_000 > fences[-1])
     fences.append(claimed(queue).fence)
     assert fences == sorted(set(fences))

@@ -102,11 +102,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.made)
     @rule(chosen=st.lists(tokens, min_size=1, max_size=4))
     def beat(self, chosen: list[int]) -> None:
-        names = {self._token(back) for back in chosen}
-        reply = self.queue.beat([Beat(name, self._job(name)) for name in sorted(names)])
-        assert reply.lost == names - self.model.live.keys()
-        for name in names & self.model.live.keys():
-            self.model.live[name].left = LEASE
+        self._beat({self._token(back) for back in chosen})
 
     @precondition(lambda self: self.model.made)
     @rule(back=tokens)
@@ -159,9 +155,11 @@ class QueueMachine(RuleBasedStateMachine):
         if lasting:
             self.model.live[token].left = 0
 
-    @rule(seconds=st.sampled_from([20, 50]))
-    def time_passes(self, seconds: float) -> None:
-        """Twenty seconds need a beat; after fifty, whoever did not beat is taken for dead."""
+    @rule(seconds=st.sampled_from([30, 50]), beating=st.booleans())
+    def time_passes(self, seconds: float, beating: bool) -> None:
+        """Who does not beat at least every thirty seconds is taken for dead by the next claim."""
+        if beating:
+            self._beat(set(self.model.live))
         run_down(self.redis, seconds)
         for holding in self.model.live.values():
             holding.left -= seconds
@@ -191,6 +189,12 @@ class QueueMachine(RuleBasedStateMachine):
     def what_belongs_to_one_job_or_token_ends_by_itself(self) -> None:
         lasting = {key.decode() for key in self.redis.scan_iter() if self.redis.ttl(key) < 0}
         assert lasting <= {NAME, *(f"{NAME}:{part}" for part in (*HASHES, "retry", "inflight", "fence", "dead"))}
+
+    def _beat(self, names: set[str]) -> None:
+        reply = self.queue.beat([Beat(name, self._job(name)) for name in sorted(names)])
+        assert reply.lost == names - self.model.live.keys()
+        for name in names & self.model.live.keys():
+            self.model.live[name].left = LEASE
 
     def _push(self, job_id: str) -> None:
         body = json.dumps({"id": job_id, "number": len(self.model.pushed)})

@@ -30,6 +30,7 @@ class ScriptMissing(Exception):
 class Connection(Protocol):
     """One command, one reply, as text and integers; bytes that are not UTF-8 become lone surrogates.
 
+    Not for commands whose replies the package converts, such as HGETALL (HKEYS, HVALS and HMGET are fine).
     `execute` raises `Unreachable` or `ScriptMissing`.
     """
 
