@@ -239,6 +239,7 @@ def test_a_signal_drains_both_workers(run):
     supervisor.wait_for("ready", 2)
     assert supervisor.end() == 0
     assert len(supervisor.journal("drained")) == 2
+    assert not list(supervisor.folder.glob("*.heartbeat"))
 
 
 @ring2
