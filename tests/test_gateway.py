@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import RunningGateway
-from support import wait_until
+from support import get, post, wait_until
 from upstash_redis import Redis
 from upstash_redis.errors import UpstashError
 
@@ -180,13 +180,13 @@ def test_bytes_that_are_not_utf8_survive_in_base64(encoded: httpx.Client) -> Non
 
 def test_a_bad_token_is_refused_with_401(gateway: RunningGateway) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {gateway.token}"}):
-        answer = httpx.post(gateway.url, json=["PING"], headers=headers)
+        answer = post(gateway.url, json=["PING"], headers=headers)
         assert answer.status_code == 401
         assert "error" in answer.json()
 
 
 def test_the_token_may_be_a_query_parameter(gateway: RunningGateway) -> None:
-    assert httpx.get(f"{gateway.url}/echo/hi?_token={gateway.token}").json() == {"result": "hi"}
+    assert get(f"{gateway.url}/echo/hi?_token={gateway.token}").json() == {"result": "hi"}
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "OPTIONS"])

@@ -24,7 +24,7 @@ class RedisServer:
 
     `appendonly` writes every command to disk before it is answered, so that nothing acknowledged is lost by
     `kill()` and `start()`; without it a killed server comes back empty. Where no server program is found, the
-    one at `REDIS_URL` is used as it is, and cannot be killed.
+    one at `REDIS_URL` (without password) is used as it is: it cannot be killed, and `flush()` empties it.
     """
 
     def __init__(self, *, appendonly: bool = False) -> None:
@@ -35,11 +35,16 @@ class RedisServer:
         self._appendonly = appendonly
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True)
-        self.port = free_port() if self._external is None else urlsplit(self._external).port or 6379
+        self.url = self._external or f"redis://127.0.0.1:{free_port()}/0"
 
     @property
-    def url(self) -> str:
-        return self._external or f"redis://127.0.0.1:{self.port}/0"
+    def address(self) -> tuple[str, int]:
+        place = urlsplit(self.url)
+        return place.hostname or "127.0.0.1", place.port or 6379
+
+    @property
+    def port(self) -> int:
+        return self.address[1]
 
     @property
     def pid(self) -> int | None:
@@ -68,10 +73,13 @@ class RedisServer:
             self.kill()
         self._folder.cleanup()
 
+    def send(self, command: str) -> bytes:
+        """Run one command, words between spaces, past the gateway. Returns the first line of its raw reply."""
+        return _ask(self.address, command.encode())
+
     def flush(self) -> None:
         """Empty the database."""
-        if not _ask(self.port, b"FLUSHALL").startswith(b"+OK"):
-            raise ConnectionError("redis did not accept FLUSHALL")
+        self.send("FLUSHALL")
 
     def __enter__(self) -> RedisServer:
         return self.start()
@@ -94,7 +102,7 @@ class RedisServer:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_LIMIT
-        while not _answers(self.port):
+        while not _answers(self.address):
             if self._process is not None and self._process.poll() is not None:
                 raise ChildProcessError(f"redis ended at its start with code {self._process.returncode}")
             if time.monotonic() > deadline:
@@ -119,14 +127,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
+def _answers(address: tuple[str, int]) -> bool:
     try:
-        return _ask(port, b"PING").startswith(b"+PONG")
+        return _ask(address, b"PING").startswith(b"+PONG")
     except OSError:
         return False
 
 
-def _ask(port: int, command: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+def _ask(address: tuple[str, int], command: bytes) -> bytes:
+    with socket.create_connection(address, timeout=5) as connection:
         connection.sendall(command + b"\r\n")
-        return connection.recv(64)
+        with connection.makefile("rb") as replies:
+            return replies.readline().rstrip()

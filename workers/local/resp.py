@@ -20,7 +20,7 @@ Reply: TypeAlias = "bytes | int | RespError | list[Reply] | None"
 class Connection:
     """One connection, opened on first use and again after it broke. Batches of concurrent callers do not mix.
 
-    `greeting` is sent at every opening; an error reply to it raises `RespError`.
+    `greeting` is sent at every opening; an error reply to it raises `ConnectionError`.
     """
 
     def __init__(self, url: str, greeting: Sequence[Command] = ()) -> None:
@@ -64,7 +64,7 @@ class Connection:
             self._streams = await asyncio.open_connection(*self._address)
             for reply in await self._exchange(self._greeting):
                 if isinstance(reply, RespError):
-                    raise reply
+                    raise ConnectionError(str(reply))
         return self._streams
 
 

@@ -99,10 +99,9 @@ async def abort(scope: Scope, receive: Receive) -> None:
 
 
 def _listener(port: int) -> socket.socket:
-    # Only sockets that name their protocol are set to send at once; else each answer waits 40 ms for an ACK.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener = socket.create_server(("127.0.0.1", port))
+    # Connections inherit this; without it each answer waits 40 ms for an acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 

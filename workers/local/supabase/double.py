@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from workers.job import Preset
-from workers.local.supabase.answers import ApiError, answer_error
+from workers.local.supabase.answers import ApiError, answer_error, function_error, json_object
 from workers.local.supabase.buckets import buckets_of
 from workers.local.supabase.database import Database, Row
 from workers.local.supabase.job_callback import Callback, JobCallback, redacted
@@ -112,7 +112,7 @@ class Double:
 
     async def _page(self, request: Request) -> Response:
         headers = {"Content-Security-Policy": LIVE_POLICY + "script-src 'unsafe-inline'"}
-        return HTMLResponse(page([]), headers=headers)
+        return HTMLResponse(page(), headers=headers)
 
     async def _results(self, request: Request) -> Response:
         results = self.results()
@@ -124,9 +124,12 @@ class Double:
 
     async def _switch(self, request: Request) -> Response:
         if request.method == "POST":
-            for name, value in (await request.json()).items():
+            wished = await json_object(request)
+            if not wished.keys() <= asdict(self.switches).keys():
+                raise function_error("Unknown switch")
+            for name, value in wished.items():
                 setattr(self.switches, name, value)
-        return JSONResponse({"link_after": self.switches.link_after, "rows_after": self.switches.rows_after})
+        return JSONResponse(asdict(self.switches))
 
     async def _link(self, request: Request) -> Response:
         self.link(request.path_params["job_id"])

@@ -15,7 +15,7 @@ from workers.local.supabase.job_callback import TERMINAL, Callback
 from workers.local.supabase.objects import ObjectStore
 
 PAGE = Path(__file__).with_name("page.html")
-DATA_MARK = "[]/*data*/"
+DATA_MARK = "null/*data*/"
 
 Address = Callable[[str, str], str]
 
@@ -72,8 +72,8 @@ def results_of(jobs: Sequence[Row], callbacks: Sequence[Callback], store: Object
     return [_result(job, accepted.get(job["id"]), store) for job in jobs]
 
 
-def page(results: Sequence[Mapping[str, Any]]) -> str:
-    """The page with these results inside; without any it asks the server that it came from."""
+def page(results: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """The page with these results inside; without, it keeps asking the server that it came from."""
     data = json.dumps(results, ensure_ascii=False).replace("<", "\\u003c")
     return PAGE.read_text(encoding="utf-8").replace(DATA_MARK, data)
 
