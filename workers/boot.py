@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,8 +20,10 @@ from workers.kinds import KINDS, make_encode, make_maker, open_callbacks, open_q
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
 from workers.outbox import Outbox
-from workers.process import Slot
-from workers.settings import Settings, clean_environment, load_models, load_settings
+from workers.process import Slot, take_lock
+from workers.queue.budget import Budget
+from workers.queue.upstash import UpstashQueue
+from workers.settings import Settings, load_models, load_settings, worker_environment
 from workers.slot import UNREACHABLE, Pace
 from workers.stop import Stop
 from workers.supervisor import supervise
@@ -30,6 +32,8 @@ from workers.worker import Worker, Workplace
 ROOT = Path(__file__).resolve().parent.parent
 BEAT_TIMEOUT = 5.0
 BEATS_PER_LEASE = 4.5
+HOOK_TIMEOUT = 2.0
+LAST_SECONDS = 5.0
 
 
 def prepare(kinds: Sequence[str]) -> Settings:
@@ -53,6 +57,7 @@ def run_worker(name: str) -> NoReturn:
     """One worker process, from its settings to its exit code. Main thread only."""
     try:
         settings = prepare([name])
+        _take_slot(name)
         stop = Stop(parent=heartbeat.supervisor()).install()
         code = _work(name, settings, stop)
         stop.ignore()
@@ -76,7 +81,7 @@ def run_supervisor(only: str | None = None) -> int:
         settings = prepare(kinds)
     except Misconfigured as error:
         return complain(error)
-    env = clean_environment()
+    env = worker_environment(len(kinds))
     slots = [Slot(kind, (sys.executable, str(ROOT / f"{kind}_worker.py")), env) for kind in kinds]
     log.info("supervising", kinds=",".join(kinds), dialect=settings.callback_dialect, outbox=str(settings.outbox))
     return supervise(slots, hooks=_hooks(kinds, settings), pace=Pace(drain=settings.drain_seconds))
@@ -89,15 +94,24 @@ def complain(error: Misconfigured) -> int:
     return error.exit_code
 
 
+def _take_slot(name: str) -> None:
+    """A worker that runs alone holds its slot's lock for life, as a supervised one inherits it."""
+    if heartbeat.supervisor() is None and take_lock(heartbeat.run_dir() / f"{name}.lock") is None:
+        raise Misconfigured([f"Another {name} worker runs on this machine. Stop it, or set {heartbeat.RUN_DIR}."])
+
+
 def _work(name: str, settings: Settings, stop: Stop) -> int:
     outbox = Outbox(settings.outbox)
-    queue = open_queue(name, settings)
+    budget = Budget(settings.command_budget)
+    queue = open_queue(name, settings, budget=budget)
     queue.check()
     if swept := outbox.sweep():
         log.warning("outbox swept", folders=len(swept))
     maker = make_maker(KINDS[name], settings)
-    leases = Leases(open_queue(name, settings, timeout=BEAT_TIMEOUT), interval=settings.lease_seconds / BEATS_PER_LEASE)
-    dispatch = Dispatch(_way(name, settings, outbox, leases), on_room=stop.wake)
+    beats = open_queue(name, settings, timeout=BEAT_TIMEOUT, budget=budget)
+    leases = Leases(beats, interval=settings.lease_seconds / BEATS_PER_LEASE)
+    way = _way(open_queue(name, settings, budget=budget), settings, outbox, leases)
+    dispatch = Dispatch(way, on_room=stop.wake)
     worker = Worker(
         Workplace(
             maker=maker,
@@ -112,16 +126,15 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
             step_limit=KINDS[name].step_limit,
         )
     )
-    path = heartbeat.path_of(name)
-    leases.start(lambda: heartbeat.write(path, _sign_of_life(worker, leases, dispatch)))
+    leases.start(_each_second(heartbeat.path_of(name), stop, lambda: _sign_of_life(worker, leases, dispatch)))
     dispatch.start()
     return worker.run()
 
 
-def _way(name: str, settings: Settings, outbox: Outbox, leases: Leases) -> Way:
+def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases) -> Way:
     return Way(
         outbox=outbox,
-        queue=open_queue(name, settings),
+        queue=queue,
         storage=open_storage(settings),
         callbacks=open_callbacks(settings),
         leases=leases,
@@ -129,12 +142,28 @@ def _way(name: str, settings: Settings, outbox: Outbox, leases: Leases) -> Way:
     )
 
 
+def _each_second(path: Path, stop: Stop, sign_of_life: Callable[[], Heartbeat]) -> Callable[[], None]:
+    """What the beating thread does beside beating: the heartbeat file, and the end of a main thread that hangs in
+    foreign code while it should release its claims and go."""
+    told: list[float] = []
+
+    def tick() -> None:
+        heartbeat.write(path, sign_of_life())
+        if stop.now:
+            told.append(time.monotonic())
+        if told and time.monotonic() - told[0] > LAST_SECONDS:
+            log.error("main thread hangs", exit_code=THREAD_DIED)
+            os._exit(THREAD_DIED)
+
+    return tick
+
+
 def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbeat:
     watch = worker.watch
     return Heartbeat(
         generation=heartbeat.generation(),
         pid=os.getpid(),
-        phase=watch.current or "idle",
+        phase=watch.current or ("idle" if worker.ready else "start"),
         deadline=watch.deadline,
         monotonic=time.monotonic(),
         job=worker.job_id,
@@ -149,7 +178,7 @@ def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbe
 
 def _hooks(kinds: Sequence[str], settings: Settings) -> Hooks:
     """What the supervisor asks of the queues: their lengths, and to end the leases of a worker that died."""
-    queues = {kind: open_queue(kind, settings, timeout=BEAT_TIMEOUT) for kind in kinds}
+    queues = {kind: open_queue(kind, settings, timeout=HOOK_TIMEOUT) for kind in kinds}
 
     def end_leases(kind: str, last: Heartbeat | None) -> None:
         if last is not None and last.tokens:

@@ -191,7 +191,12 @@ class Courier:
     async def _accepted(self, claim: Claim, report: Report, watch: Watch) -> None:
         outcome = report.outcome
         said = {"job": outcome.job_id, "type": outcome.type, "status": outcome.status, "attempt": claim.attempt}
-        log.info("delivered", **said, assets=len(outcome.deliveries), **_spent(outcome, watch))
+        log.info(
+            "repeated" if report.accepted else "delivered",
+            **said,
+            assets=len(outcome.deliveries),
+            **_spent(outcome, watch),
+        )
         await self._call("callback", self._way.callbacks.adopt_image, outcome)
         if self._way.callbacks.repeats and len(outcome.deliveries) > 1 and not report.accepted:
             await self._remember(claim, replace(report, accepted=True, failures=0), watch)

@@ -19,7 +19,7 @@ from workers.watch import Watch
 
 DEPTH = 4
 IN_MEMORY = 2
-RELEASE_SECONDS = 5.0
+RELEASE_SECONDS = 3.0
 Steps = Coroutine[Any, Any, None]
 
 
@@ -73,9 +73,9 @@ class Dispatch:
 
     def close(self) -> None:
         """Release what is still on its way to the head of the queue, uncounted, and end the thread."""
-        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(RELEASE_SECONDS)
+        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(RELEASE_SECONDS + 1.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(RELEASE_SECONDS)
+        self._thread.join(1.0)
         self._courier.close()
         if not self._thread.is_alive():
             self._loop.close()
@@ -85,7 +85,7 @@ class Dispatch:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=RELEASE_SECONDS - 1)
+            await asyncio.wait(tasks, timeout=RELEASE_SECONDS)
 
     async def _deliver(self, parcel: Parcel, watch: Watch) -> None:
         sealed = await self._courier.pack(parcel, watch)
@@ -99,10 +99,8 @@ class Dispatch:
 
     async def _report(self, claim: Claim, report: Report, watch: Watch) -> None:
         await self._courier.report(claim, report, watch)
-        if report.outcome.status == "completed":
-            self.delivered += 1
-        else:
-            self.failed += 1
+        self.delivered += report.outcome.status == "completed" and not report.accepted
+        self.failed += report.outcome.status == "failed"
 
     def _set_out(self, errand: Errand, steps: Steps) -> None:
         self._leases.hold(errand.claim, errand.job_id, errand.watch)

@@ -17,6 +17,7 @@ from workers.job import Artifact, Output, Preset, SamplingParams
 from workers.making import Engine, Enhancer, Maker
 from workers.prompt import compose
 from workers.prompt_rules import PromptRules, load_rules
+from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
 from workers.resolve import scaled
 from workers.safety.gate import PlainGate
@@ -102,8 +103,8 @@ def queue_of(kind: str) -> str:
     return f"{kind}_queue"
 
 
-def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0) -> UpstashQueue:
-    """A client of one queue, for one thread."""
+def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0, budget: Budget | None = None) -> UpstashQueue:
+    """A client of one queue, for one thread. Those of one process share a budget."""
     return UpstashQueue(
         queue_of(kind),
         settings.upstash_redis_rest_url,
@@ -111,6 +112,7 @@ def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0) -> Upsta
         lease=settings.lease_seconds,
         take_from=settings.queue_take_from,
         timeout=timeout,
+        budget=budget,
     )
 
 
@@ -133,10 +135,9 @@ def open_callbacks(settings: Settings) -> CallbackClient:
 
 def make_maker(kind: Kind, settings: Settings) -> Maker:
     """What jobs of this kind are made with; nothing heavy is loaded yet. Raises `Misconfigured`."""
-    presets, rules = load_presets(), load_rules()
+    presets, rules = load_presets(), load_rules(budget=settings.prompt_budget)
     catalogue = Catalogue(settings, presets, load_models(), rules, gpu.pick_device(settings.device))
     engine = kind.engine(catalogue)
-    budget = rules.model_copy(update={"budget": settings.prompt_budget})
     return Maker(
         kind=kind.name,
         worker=f"{kind.name}@{settings.worker_name}",
@@ -144,7 +145,7 @@ def make_maker(kind: Kind, settings: Settings) -> Maker:
         engine=engine,
         enhancer=kind.enhancer(catalogue) if kind.enhancer else None,
         gate=PlainGate(settings.max_rating, settings.default_rating),
-        compose=functools.partial(compose, rules=budget, count=engine.count_tokens),
+        compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
     )
 

@@ -100,7 +100,7 @@ class Maker:
         )
 
     def _enhance(self, job: Job, preset: Preset, params: SamplingParams, watch: Watch) -> Enhancement | None:
-        if not preset.enhance or self.enhancer is None:
+        if not preset.enhance or job.raw_prompt or self.enhancer is None:
             return None
         return self.enhancer.enhance(job.prompt, preset.media, params.seeds[0], watch)
 

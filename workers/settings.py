@@ -190,10 +190,12 @@ def size_scale(model_root: Path, kind: str) -> float:
     return float(_read_toml(manifest).get("scale", {}).get(kind, 1.0))
 
 
-def clean_environment() -> dict[str, str]:
-    """The environment for worker processes: without the key that could rent or stop machines, hub offline."""
+def worker_environment(workers: int) -> dict[str, str]:
+    """The environment for worker processes: without the key that could rent or stop machines, hub offline, and
+    the cores shared out, since two thread pools on the same cores wait for each other at every barrier."""
     kept = {k: v for k, v in os.environ.items() if k != "RUNPOD_API_KEY"}
-    return kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+    shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+    return shared | kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _size(text: str) -> Size:

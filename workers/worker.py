@@ -22,6 +22,7 @@ from workers.watch import Watch
 
 MAX_ATTEMPTS = 3
 MAX_CRASHES = 2
+SLICE = 15.0
 RETRY_DELAYS = (10.0, 60.0, 300.0)
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 GAVE_UP = "The job failed several times and was given up. Please try again."
@@ -63,6 +64,7 @@ class Worker:
         self.watch = Watch(step_limit=place.step_limit, on_step=self._heed_stop)
         self.job_id: str | None = None
         self.job_type: str | None = None
+        self.ready = False
 
     def run(self) -> int:
         """Load, work, drain. Returns the exit code: 0, or why only a new process helps."""
@@ -86,6 +88,7 @@ class Worker:
             if model is not None:
                 model.load(self.watch)
                 model.warm_up(self.watch)
+        self.ready = True
         log.info("ready", kind=maker.kind, model=maker.engine.model_name, **_spent(self.watch))
 
     def _turn(self) -> None:
@@ -120,7 +123,14 @@ class Worker:
         pause = max(BACK_OFF[min(self._failures, len(BACK_OFF) - 1)], wish or 0.0)
         self._failures += 1
         log.error("cannot claim", reason=reason, wait=pause, failures=self._failures, denied=denied or None)
-        self._at.stop.sleep(pause)
+        self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, however long, without looking hung."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._at.stop.requested:
+            self.watch = Watch()
+            self._at.stop.sleep(min(left, SLICE))
 
     def _serve(self, claim: Claim) -> None:
         """Every way a job can end has its own way home; what the delivery thread did not take is let go."""
@@ -223,6 +233,7 @@ class Worker:
         stop, dispatch = self._at.stop, self._at.dispatch
         until = (stop.since or time.monotonic()) + self._at.grace
         while not dispatch.idle and not stop.now and (left := until - time.monotonic()) > 0:
+            self.watch = Watch()
             stop.sleep(min(left, 0.5), beyond=1)
         dispatch.close()
         self._at.leases.close()

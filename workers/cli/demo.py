@@ -1,0 +1,156 @@
+"""The newcomer's first command: the whole system on this machine, one job of every type, and a page of results."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers import heartbeat
+from workers.boot import ROOT
+from workers.cli.screen import err, fail
+from workers.kinds import KINDS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from workers.local.stack import LocalStack
+
+PROMPTS = (
+    "a red bicycle leaning on a white wall, morning light",
+    "a lighthouse at dusk, waves rolling in",
+    "two green apples on a wooden table",
+    "a paper boat on a pond, ripples moving outwards",
+)
+ENDED = ("completed", "failed")
+PATIENCE = 600.0
+GRACE = 40.0
+CARD = Path("/dev/nvidiactl")
+
+Folder = Annotated[Path, typer.Option("--folder", help="Where weights, logs and results go.")]
+Once = Annotated[bool, typer.Option("--once", envvar="ONCE", help="End when all results are there; 0 only if all are.")]
+Port = Annotated[int, typer.Option("--port", help="Where the page of results is served; 0 takes a free port.")]
+
+
+def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0) -> None:
+    """Run everything here: local queue and storage, both workers, one job of each type, a page of results."""
+    from workers.local.stack import LocalStack
+
+    folder = folder.absolute()
+    models = _weights(folder)
+    with LocalStack(port=port) as stack, _workers(stack, models, folder) as process:
+        jobs = {job_type: stack.submit(job_type, prompt) for job_type, prompt in _orders()}
+        err().print(f"Jobs queued. Logs: {folder / 'workers.log'}")
+        if not once:
+            err().print(f"Results as they arrive: {stack.supabase.url}")
+        _follow(stack, jobs, folder, process)
+        page = stack.write_results(folder / "results")
+        arrived = [stack.job(job_id)["status"] == "completed" for job_id in jobs.values()]
+        err().print(f"{sum(arrived)} of {len(jobs)} job types arrived. Page: {page}")
+        if not once:
+            _wait_for_more(stack, process)
+    if not all(arrived):
+        raise fail(f"not every job arrived; {folder / 'workers.log'} says why")
+
+
+def _orders() -> Iterator[tuple[str, str]]:
+    from workers.settings import load_presets
+
+    for i, job_type in enumerate(load_presets()):
+        yield job_type, PROMPTS[i % len(PROMPTS)]
+
+
+def _weights(folder: Path) -> Path:
+    """The real weights where there is a volume with a card, else tiny ones made here."""
+    given = Path(os.environ.get("MODEL_ROOT", "/workspace/models"))
+    if "MODEL_ROOT" in os.environ or (given.is_dir() and CARD.exists()):
+        return given
+    from workers.cli.small import write_volume
+
+    with err().status("Making tiny checkpoints of all three models"):
+        write_volume(folder / "models")
+    return folder / "models"
+
+
+@contextmanager
+def _workers(stack: LocalStack, models: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The orchestrator with both workers, as a pod runs it; its output goes to a file."""
+    run = folder / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    ours = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(folder / "outbox"), heartbeat.RUN_DIR: str(run)}
+    os.environ[heartbeat.RUN_DIR] = str(run)
+    env = {**os.environ, "LOG_FORMAT": "text", **stack.env, **ours}
+    with (folder / "workers.log").open("wb") as log:
+        command = [sys.executable, str(ROOT / "dual_orchestrator.py")]
+        process = subprocess.Popen(  # noqa: S603 - our own script
+            command, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _follow(stack: LocalStack, jobs: Mapping[str, str], folder: Path, process: subprocess.Popen[bytes]) -> None:
+    from rich.live import Live
+
+    deadline = time.monotonic() + PATIENCE
+    with Live(console=err(), refresh_per_second=4) as live:
+        while True:
+            rows = {job["id"]: job for job in stack.jobs()}
+            live.update(_table(jobs, rows))
+            if all(rows[job_id]["status"] in ENDED for job_id in jobs.values()):
+                return
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise fail(f"the workers stopped or took too long; {folder / 'workers.log'} says why")
+            time.sleep(0.25)
+
+
+def _table(jobs: Mapping[str, str], rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    from rich.table import Table
+
+    working = {beat.job: beat for kind in KINDS if (beat := heartbeat.read(heartbeat.path_of(kind)))}
+    loading = {beat.phase for beat in working.values() if beat.phase in ("load", "convert", "warm_up")}
+    table = Table(title=f"One job of each type{' — models are loading' if loading else ''}", title_justify="left")
+    for column in ("type", "status", "phase", "seconds"):
+        table.add_column(column)
+    for job_type, job_id in jobs.items():
+        beat, row = working.get(job_id), rows[job_id]
+        busy = beat is not None and row["status"] not in ENDED
+        phase = f"{beat.phase} {beat.percent or 0} %" if beat is not None and busy else ""
+        table.add_row(job_type, row["status"], phase, _seconds(row))
+    return table
+
+
+def _seconds(row: Mapping[str, Any]) -> str:
+    timings = ((row.get("metadata") or {}).get("timings") or {}).items()
+    made = [seconds for phase, seconds in timings if phase != "wait"]
+    return f"{sum(made):.1f}" if made else ""
+
+
+def _wait_for_more(stack: LocalStack, process: subprocess.Popen[bytes]) -> None:
+    err().print("Waiting for more jobs, e.g. in another terminal (this sets what `submit` needs):")
+    for name, value in stack.env.items():
+        err().print(f"  export {name}={value}")
+    err().print('  .venv/bin/python -m workers submit image_fast "a lighthouse at dusk" --wait')
+    err().print("Ctrl-C ends everything.")
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        err().print("Ending: what is being made is finished first; Ctrl-C again hands it back at once.")
