@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import httpx
 import pytest
+from double import USER, client, service
+from support import TOKEN, RunningGateway
 
 from workers.local.faults import Faults, Faulty
 from workers.local.gateway import Gateway
 from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
 from workers.local.stack import LocalStack
-
-TOKEN = "local-rest-token"
-
-
-@dataclass(frozen=True, slots=True)
-class RunningGateway:
-    """A gateway with the redis behind it. `faults` strike its requests until the test ends."""
-
-    url: str
-    token: str
-    redis: RedisServer
-    faults: Faults
-
-    def client(self, **headers: str) -> httpx.Client:
-        own = {"Authorization": f"Bearer {self.token}", **headers}
-        return httpx.Client(base_url=self.url, headers=own, timeout=10, verify=False)
 
 
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:
@@ -63,6 +48,13 @@ def gateway(redis_server: RedisServer, _session_gateway: RunningGateway) -> Iter
 
 
 @pytest.fixture
+def rest(gateway: RunningGateway) -> Iterator[httpx.Client]:
+    """The gateway, asked with its token."""
+    with gateway.client() as client:
+        yield client
+
+
+@pytest.fixture
 def own_gateway() -> Iterator[RunningGateway]:
     """A gateway whose redis belongs to this test, keeps what it acknowledged, and may be killed and started."""
     with RedisServer(appendonly=True) as redis:
@@ -87,3 +79,24 @@ def newest_stack(redis_server: RedisServer) -> Iterator[LocalStack]:
     """The stack whose callback speaks the dialect `objects`."""
     with LocalStack(dialect="objects", redis=redis_server) as stack:
         yield stack
+
+
+@pytest.fixture
+def api(stack: LocalStack) -> Iterator[httpx.Client]:
+    """The July double, asked with the service key."""
+    with service(stack) as http:
+        yield http
+
+
+@pytest.fixture
+def browser(stack: LocalStack) -> Iterator[httpx.Client]:
+    """The July double, asked by a signed-in user."""
+    with client(stack, stack.double.keys.user_token(USER), "anon") as http:
+        yield http
+
+
+@pytest.fixture
+def newest_api(newest_stack: LocalStack) -> Iterator[httpx.Client]:
+    """The double of the dialect `objects`, asked with the service key."""
+    with service(newest_stack) as http:
+        yield http

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import httpx
 
+from workers.local.faults import Faults
+from workers.local.redis import RedisServer
+
 # One request to a service on this machine. Without TLS there is no certificate store to read, which takes 40 ms.
 get, post, delete = (partial(verb, verify=False, timeout=10) for verb in (httpx.get, httpx.post, httpx.delete))
+
+TOKEN = "local-rest-token"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    """A gateway with the redis behind it. `faults` strike its requests until the test ends."""
+
+    url: str
+    token: str
+    redis: RedisServer
+    faults: Faults
+
+    def client(self, **headers: str) -> httpx.Client:
+        own = {"Authorization": f"Bearer {self.token}", **headers}
+        return httpx.Client(base_url=self.url, headers=own, timeout=10, verify=False)
 
 
 def wait_until(holds: Callable[[], object], limit: float = 10.0) -> None:
@@ -18,3 +39,8 @@ def wait_until(holds: Callable[[], object], limit: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"still not so after {limit} s"
         time.sleep(0.01)
+
+
+def run(rest: httpx.Client, *command: Any) -> Any:
+    """One command through the REST gateway."""
+    return rest.post("/", json=list(command)).raise_for_status().json()["result"]

@@ -17,9 +17,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import TOKEN, RunningGateway
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from support import TOKEN, RunningGateway
 
 from workers.local.gateway import Gateway
 from workers.local.redis import RedisServer

@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Protocol
 
 import pytest
-from conftest import RunningGateway
 from queue_bench import LEASE, NAME, connect, id_of, is_stale, job, new_id, new_token, run_down
-from support import wait_until
+from support import RunningGateway, wait_until
 
 from workers.claim import Beat, Claim
 from workers.errors import ClaimLost

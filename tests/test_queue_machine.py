@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import valkey
-from conftest import RunningGateway
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from queue_bench import LEASE, NAME, connect, new_token, run_down, socket_queue
+from support import RunningGateway
 
 from workers.claim import Beat, Claim
 from workers.errors import ClaimLost

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import RunningGateway
 from queue_bench import LEASE, NAME, connect, job, new_token
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
+from support import RunningGateway
 from upstash_redis import Redis
 
 from workers.claim import Beat
