@@ -12,7 +12,7 @@ from terminal import VARIABLES, call, call_json, run
 from workers.safety.gate import REFUSES
 from workers.settings import load_presets
 
-COMMANDS = ("run", "supervise", "check", "submit", "status", "replay", "dead", "models")
+COMMANDS = ("demo", "run", "supervise", "check", "submit", "status", "replay", "dead", "models")
 
 
 def problems() -> str:
@@ -139,7 +139,9 @@ def test_check_wants_a_secret_where_the_receiver_insists_on_signatures(at_stack,
     assert "JOB_CALLBACK_SECRET is not set" in problems()
 
 
-def test_no_secret_is_ever_printed(at_stack):
+def test_no_secret_is_ever_printed(at_stack, monkeypatch):
+    monkeypatch.setenv("CALLBACK_URL", "https://robot:pass-word@example.org:8443/called?key=private-key")
     printed = call("check").stdout + call("status").stdout + call("check", "--json").stdout
-    for name in ("SUPABASE_SERVICE_KEY", "UPSTASH_REDIS_REST_TOKEN", "JOB_CALLBACK_SECRET"):
-        assert at_stack.env[name] not in printed
+    assert "https://example.org:8443/called" in printed
+    secrets = [at_stack.env[n] for n in ("SUPABASE_SERVICE_KEY", "UPSTASH_REDIS_REST_TOKEN", "JOB_CALLBACK_SECRET")]
+    assert not any(secret in printed for secret in [*secrets, "pass-word", "private-key"])

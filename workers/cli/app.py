@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 
 from workers.cli.check import check
 from workers.cli.dead import dead, replay
+from workers.cli.demo import demo
 from workers.cli.models import models
 from workers.cli.run import run, supervise
 from workers.cli.screen import Commands
@@ -25,10 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (run, supervise, check, submit, status, replay):
+for command in (demo, run, supervise, check, submit, status, replay):
     app.command()(command)
-if find_spec("workers.cli.demo"):
-    app.command("demo")(import_module("workers.cli.demo").demo)
 app.add_typer(dead, name="dead")
 app.add_typer(models, name="models")
 

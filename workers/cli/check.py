@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workers.cli.screen import PROBLEMS, AsJson, emit, err, out
+from workers.cli.screen import PROBLEMS, AsJson, emit, out, tracked
 
 if TYPE_CHECKING:
     from workers.cli.checks import Finding
@@ -31,13 +31,11 @@ def check(as_json: AsJson = False) -> None:
 
 
 def _all_findings() -> list[tuple[str, Finding]]:
-    from rich.progress import track
-
     from workers.cli.checks import CHECKS, findings
     from workers.cli.known import known_settings
 
     known = known_settings()
-    asked = track(CHECKS.items(), description="checking", console=err(), transient=True)
+    asked = tracked(CHECKS.items(), "checking")
     return [(subject, finding) for subject, check in asked for finding in findings(check, known)]
 
 

@@ -156,7 +156,7 @@ def callback(known: Known) -> Findings:
         yield problem("JOB_CALLBACK_SECRET is not set: receivers of the dialect objects refuse what is not signed.")
     if known.has("supabase_url", "callback_url"):
         address = urlsplit(now.callback_address)
-        place = f"{address.scheme}://{address.hostname}{address.path}"
+        place = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
         yield ok(f"dialect {now.callback_dialect}, {'signed' if signed else 'not signed'}, to {place}")
 
 

@@ -45,7 +45,8 @@ def follow(view: QueueView, job_id: str, limit: float, poll: float = POLL) -> En
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     began = time.monotonic()
-    with Progress(*columns, console=err(), transient=True) as bar:
+    screen = err()
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(WAITING, total=100)
         while (spent := time.monotonic() - began) < limit:
             if ending := ended(view, job_id, spent):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PROBLEMS = 1
 WIDE = 200
+Item = TypeVar("Item")
 HINT = "`python -m workers check` tells more."
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -66,6 +67,14 @@ def err() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False)
+
+
+def tracked(items: Collection[Item], description: str) -> Iterable[Item]:
+    """The items, with a progress bar on a terminal while they are worked on."""
+    from rich.progress import track
+
+    screen = err()
+    return track(items, description, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def size_of(count: float) -> str:

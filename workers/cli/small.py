@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from workers.cli.screen import err
+from workers.cli.screen import tracked
 from workers.errors import Misconfigured
 from workers.settings import load_models
 
@@ -61,9 +61,7 @@ def _prepare(root: Path) -> None:
 
 
 def _write_all(root: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
-    from rich.progress import track
-
-    for folder in track(writers, description="small models", console=err(), transient=True):
+    for folder in tracked(writers, "small models"):
         staging = root / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         writers[folder](staging)
