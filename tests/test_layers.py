@@ -14,7 +14,7 @@ FILES = sorted(ROOT.glob("workers/**/*.py"))
 
 LAYERS = {
     "0": "errors claim job payload resolve watch verdict",
-    "1": "settings logs stop heartbeat producer prompt prompt_rules report",
+    "1": "settings known logs stop heartbeat prompt prompt_rules report",
     "2a": "queue storage callback web",
     "2b": "gpu weights media engines",
     "3": "worker making delivery dispatch lease outbox supervisor keeper slot process safety",

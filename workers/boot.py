@@ -10,23 +10,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from workers import heartbeat, logs, volume
+from workers import heartbeat, logs
 from workers.delivery import Way
 from workers.dispatch import Dispatch
 from workers.errors import Misconfigured, Unreachable
 from workers.heartbeat import Heartbeat
 from workers.keeper import Hooks
 from workers.kinds import KINDS, make_encode, make_maker, open_callbacks, open_queue, open_storage, queue_of
+from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
 from workers.outbox import Outbox
 from workers.process import Slot, take_lock
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
-from workers.settings import Settings, load_models, load_settings, worker_environment
+from workers.settings import Settings, load_models, worker_environment
 from workers.slot import UNREACHABLE, Pace
 from workers.stop import Stop
 from workers.supervisor import supervise
+from workers.volume import models_of
 from workers.worker import Worker, Workplace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,17 +40,12 @@ LAST_SECONDS = 5.0
 
 def prepare(kinds: Sequence[str]) -> Settings:
     """Settings and logs, with everything that is missing said at once. Raises `Misconfigured`."""
-    settings, problems, code = None, [], 1
-    try:
-        settings = load_settings()
-        root, hub = settings.model_root, settings.huggingface
-    except Misconfigured as error:
-        problems, code = error.problems, error.exit_code
-        root = Path(os.environ.get("MODEL_ROOT") or Settings.model_fields["model_root"].default)
-        hub = Path(os.environ.get("HF_HOME") or root / "huggingface_cache")
-    problems = [*problems, *volume.problems(root, hub, load_models(), tuple(kinds))]
-    if problems or settings is None:
-        raise Misconfigured(problems, exit_code=code)
+    known = known_settings()
+    found = models_of(known.settings, load_models())
+    missing = [problem for model in found if model.kind in kinds for problem in model.problems]
+    if known.problems or missing:
+        raise Misconfigured([*known.problems, *missing], exit_code=known.exit_code)
+    settings = known.settings
     logs.configure(fmt=settings.log_format, level=settings.log_level, secrets=settings.secrets)
     return settings
 

@@ -17,7 +17,7 @@ import structlog
 FORBIDDEN = frozenset(
     {"prompt", "negative_prompt", "enhanced_prompt", "body", "payload", "token", "key", "url", "headers"}
 )
-NOISY = ("httpx", "httpcore", "urllib3", "PIL", "diffusers", "transformers", "asyncio")
+NOISY = ("httpx", "httpcore", "urllib3", "PIL", "diffusers", "transformers", "huggingface_hub", "asyncio")
 Event = MutableMapping[str, Any]
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("workers")

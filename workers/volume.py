@@ -1,46 +1,115 @@
-"""What has to lie on the volume before a worker can load: looked at without reading a weight."""
+"""What lies on a volume of weights: files, sizes and problems, without loading any of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from workers.engines.qwen.snapshot import pick_snapshot
+from workers.engines.qwen import snapshot
+from workers.engines.sdxl import load as sdxl
+from workers.engines.wan import originals
 from workers.errors import Misconfigured
-from workers.settings import ModelFiles
+from workers.settings import ModelFiles, Settings, size_scale
+from workers.weights import check_safetensors
 
-WAN_ORIGINAL = (
-    "diffusion_pytorch_model.safetensors",
-    "Wan2.1_VAE.pth",
-    "models_t5_umt5-xxl-enc-bf16.pth",
-    "google/umt5-xxl",
-)
-WAN_DIFFUSERS = "model_index.json"
-FIX = "Put it there, or point MODEL_ROOT at the volume that has it."
+PARTS = ("transformer", "vae", "text_encoder")
 
 
-def problems(model_root: Path, huggingface: Path, models: ModelFiles, kinds: tuple[str, ...]) -> Iterator[str]:
-    """One sentence for each thing that the named worker kinds would miss, with the fix."""
-    if not model_root.is_dir():
-        yield f"MODEL_ROOT {model_root} is not a folder. Mount the volume, or set MODEL_ROOT to where the weights lie."
-        return
-    if "sdxl" in kinds and not (model_root / models.sdxl.checkpoint).is_file():
-        yield f"{model_root / models.sdxl.checkpoint} is missing. {FIX}"
-    if "wan" in kinds:
-        yield from _wan(model_root / models.wan.weights)
-        yield from _qwen(huggingface)
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model as found below `folder`, for workers of `kind`. `files` are relative to it, with sizes in bytes."""
+
+    name: str
+    kind: str
+    layout: str
+    folder: Path
+    files: dict[str, int]
+    problems: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.files.values())
+
+    def as_json(self) -> dict[str, Any]:
+        facts = {"model": self.name, "layout": self.layout, "folder": str(self.folder), "bytes": self.bytes}
+        return {**facts, "files": self.files, "problems": list(self.problems)}
 
 
-def _wan(folder: Path) -> Iterator[str]:
-    if (folder / WAN_DIFFUSERS).is_file():
-        return
-    for name in WAN_ORIGINAL:
-        if not (folder / name).exists():
-            yield f"{folder / name} is missing. {FIX}"
+def find_models(
+    root: Path, huggingface: Path, models: ModelFiles, variant: Literal["auto", "base", "instruct"] = "auto"
+) -> list[Model]:
+    """All three, there or not."""
+    wan = _wan(root / models.wan.weights, root / models.wan.converted)
+    return [_sdxl(root / models.sdxl.checkpoint), wan, _qwen(huggingface, variant)]
 
 
-def _qwen(huggingface: Path) -> Iterator[str]:
+def models_of(settings: Settings, models: ModelFiles) -> list[Model]:
+    return find_models(settings.model_root, settings.huggingface, models, settings.qwen_variant)
+
+
+def scales(root: Path, kinds: Iterable[str]) -> dict[str, float]:
+    """Worker kind -> by how much this volume's weights shrink sizes. Raises `Misconfigured`."""
+    return {kind: size_scale(root, kind) for kind in kinds}
+
+
+def _sdxl(checkpoint: Path) -> Model:
+    problems = _collected([lambda: check_safetensors(checkpoint, sdxl.KEY_GROUPS)])
+    return _model("sdxl", "sdxl", "single file", checkpoint.parent, [checkpoint], problems)
+
+
+def _wan(folder: Path, converted: Path) -> Model:
+    """The authors' files may be deleted once they are converted."""
+    if (folder / "model_index.json").is_file():
+        return _wan_in_parts(folder)
+    if (converted / "model_index.json").is_file() and not any(path.is_file() for path in originals.files(folder)):
+        return _wan_in_parts(converted)
+    files = originals.files(folder)
+    problems = [*originals.missing(folder), *_collected(_whole(path) for path in files if path.is_file())]
+    return _model("wan", "wan", "original", folder, files, problems)
+
+
+def _wan_in_parts(folder: Path) -> Model:
+    weights = {part: sorted((folder / part).glob("*.safetensors")) for part in PARTS}
+    missing = [f"{folder / part} holds no safetensors file. Copy it again." for part in PARTS if not weights[part]]
+    files = [file for part in PARTS for file in weights[part]]
+    problems = [*missing, *_collected(_whole(file) for file in files)]
+    return _model("wan", "wan", "diffusers", folder, files, problems)
+
+
+def _qwen(huggingface: Path, variant: Literal["auto", "base", "instruct"]) -> Model:
     try:
-        pick_snapshot(huggingface, "auto")
+        found, folder = snapshot.pick_snapshot(huggingface, variant)
+        files = snapshot.weight_files(folder)
     except Misconfigured as error:
-        yield from error.problems
+        return _model("qwen", "wan", "snapshot", huggingface, [], error.problems)
+    return _model("qwen", "wan", f"snapshot, {found}", folder, files, _collected(_whole(file) for file in files))
+
+
+def _whole(path: Path) -> Callable[[], None]:
+    """A check of one file of weights; of others it asks nothing."""
+
+    def check() -> None:
+        if path.suffix == ".safetensors":
+            check_safetensors(path, {})
+        elif path.suffix == ".pth" and not zipfile.is_zipfile(path):
+            raise Misconfigured([f"{path} is not a whole checkpoint. Copy it again and compare its size."])
+
+    return check
+
+
+def _collected(checks: Iterable[Callable[[], None]]) -> list[str]:
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except Misconfigured as error:
+            problems += error.problems
+    return problems
+
+
+def _model(name: str, kind: str, layout: str, folder: Path, files: Iterable[Path], problems: Iterable[str]) -> Model:
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files if path.is_file()}
+    return Model(name, kind, layout, folder, sizes, tuple(problems))

@@ -32,7 +32,7 @@ def check(as_json: AsJson = False) -> None:
 
 def _all_findings() -> list[tuple[str, Finding]]:
     from workers.cli.checks import CHECKS, findings
-    from workers.cli.known import known_settings
+    from workers.known import known_settings
 
     known = known_settings()
     asked = tracked(CHECKS.items(), "checking")

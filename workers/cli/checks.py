@@ -15,16 +15,16 @@ from urllib.parse import urlsplit
 import httpx
 
 from workers import gpu, heartbeat
-from workers.cli.known import Known
 from workers.cli.screen import size_of
-from workers.cli.weights import Model, models_of, scales
 from workers.errors import Misconfigured, Unreachable
 from workers.kinds import KINDS, open_queue
+from workers.known import Known
 from workers.outbox import Outbox
 from workers.prompt_rules import load_rules
 from workers.safety.gate import REFUSES
 from workers.settings import load_models, load_presets
 from workers.storage import SHARED_BUCKET
+from workers.volume import Model, models_of, scales
 from workers.web import auth_headers, reaching
 
 LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")

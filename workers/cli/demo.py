@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers import heartbeat
-from workers.boot import ROOT
 from workers.cli.screen import err, fail
-from workers.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,6 +81,8 @@ def _weights(folder: Path) -> Path:
 @contextmanager
 def _workers(stack: LocalStack, models: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The orchestrator with both workers, as a pod runs it; its output goes to a file."""
+    from workers.boot import ROOT
+
     run = folder / "run"
     run.mkdir(parents=True, exist_ok=True)
     ours = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(folder / "outbox"), heartbeat.RUN_DIR: str(run)}
@@ -124,6 +124,8 @@ def _follow(stack: LocalStack, jobs: Mapping[str, str], folder: Path, process: s
 
 def _table(jobs: Mapping[str, str], rows: Mapping[str, Mapping[str, Any]]) -> Table:
     from rich.table import Table
+
+    from workers.kinds import KINDS
 
     working = {beat.job: beat for kind in KINDS if (beat := heartbeat.read(heartbeat.path_of(kind)))}
     loading = {beat.phase for beat in working.values() if beat.phase in ("load", "convert", "warm_up")}

@@ -10,7 +10,7 @@ import typer
 from workers.cli.screen import PROBLEMS, AsJson, complain, emit, out, size_of
 
 if TYPE_CHECKING:
-    from workers.cli.weights import Model
+    from workers.volume import Model
 
 models = typer.Typer(help="Weights on the volume: look at them, or write small ones.", no_args_is_help=True)
 
@@ -32,9 +32,9 @@ def tiny(folder: Target, force: Force = False) -> None:
 @models.command()
 def check(folder: Root = None, as_json: AsJson = False) -> None:
     """List the files of weights and what is wrong with them; exit code 1 if anything is."""
-    from workers.cli.weights import find_models, scales
     from workers.kinds import KINDS
     from workers.settings import load_models
+    from workers.volume import find_models, scales
 
     root, huggingface = _places(folder)
     found = find_models(root, huggingface, load_models())
@@ -51,7 +51,7 @@ def check(folder: Root = None, as_json: AsJson = False) -> None:
 
 def _places(folder: Path | None) -> tuple[Path, Path]:
     """MODEL_ROOT and the Hugging Face cache. A folder that is named counts as a volume of its own."""
-    from workers.cli.known import known_settings
+    from workers.known import known_settings
 
     if folder is not None:
         return folder.resolve(), folder.resolve() / "huggingface_cache"

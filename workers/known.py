@@ -18,6 +18,7 @@ class Known:
     settings: Settings
     wrong: frozenset[str]
     problems: tuple[str, ...]
+    exit_code: int = 1
 
     def has(self, *fields: str) -> bool:
         return self.wrong.isdisjoint(fields)
@@ -28,7 +29,8 @@ def known_settings() -> Known:
         return Known(load_settings(), frozenset(), ())
     except Misconfigured as error:
         wrong = _wrong_fields()
-        return Known(Settings(**{field: _default(field) for field in wrong}), wrong, tuple(error.problems))
+        settings = Settings(**{field: _default(field) for field in wrong})
+        return Known(settings, wrong, tuple(error.problems), error.exit_code)
 
 
 def _wrong_fields() -> frozenset[str]:
