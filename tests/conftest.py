@@ -15,6 +15,8 @@ from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
 from workers.local.stack import LocalStack
 
+pytest_plugins = ["queue_worlds"]
+
 
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:
     faults, app = Faults(), Gateway(redis.url, TOKEN)

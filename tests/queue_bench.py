@@ -10,6 +10,7 @@ from typing import Any
 import valkey
 from valkey.exceptions import NoScriptError
 
+from workers.claim import Claim
 from workers.errors import ClaimLost
 from workers.queue.rest import ScriptMissing
 from workers.queue.upstash import UpstashQueue
@@ -70,7 +71,13 @@ def id_of(body: str) -> str:
     return str(json.loads(body)["id"])
 
 
-def is_stale(queue: UpstashQueue, token: str) -> bool:
+def claimed(queue: Any, token: str | None = None) -> Claim:
+    claim = queue.claim(token or new_token()).claim
+    assert isinstance(claim, Claim), "nothing to claim"
+    return claim
+
+
+def is_stale(queue: Any, token: str) -> bool:
     try:
         queue.claim(token)
     except ClaimLost:

@@ -9,14 +9,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import valkey
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from queue_bench import LEASE, NAME, connect, new_token, run_down, socket_queue
+from queue_model import Expected, Holding, Model, job_of
 from support import RunningGateway
 
 from workers.claim import Beat, Claim
@@ -30,37 +29,6 @@ HASHES = ("bodies", "attempts", "crashes")
 
 tokens = st.integers(min_value=0, max_value=30)
 """How many tokens back a call reaches: the past ones are repeated by workers that heard nothing, hung or died."""
-
-
-@dataclass
-class Expected:
-    """What must come with the next claim of a body."""
-
-    attempt: int = 1
-    crashes: int = 0
-
-
-@dataclass
-class Holding:
-    """A claim that is in flight as far as the model knows. `left` is its lease in seconds."""
-
-    claim: Claim
-    left: float = LEASE
-
-
-@dataclass
-class Model:
-    pushed: dict[str, Expected] = field(default_factory=dict)
-    acked: list[str] = field(default_factory=list)
-    made: list[str] = field(default_factory=list)
-    spent: set[str] = field(default_factory=set)
-    live: dict[str, Holding] = field(default_factory=dict)
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    last_fence: int = 0
-
-
-def job_of(body: str) -> str:
-    return str(json.loads(body)["id"])
 
 
 class QueueMachine(RuleBasedStateMachine):

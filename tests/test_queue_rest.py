@@ -238,36 +238,3 @@ def test_nor_for_a_lost_claim(answering: Answering, answer: Any) -> None:
     for call in (lambda: queue.ack("a", None), lambda: queue.beat([Beat("a")]), queue.waiting):
         with pytest.raises(Unreachable):
             call()
-
-
-def test_every_command_is_counted(gateway: RunningGateway) -> None:
-    budget = Budget()
-    with closing(open_queue(gateway, budget=budget)) as queue:
-        queue.check()
-        before = budget.used
-        queue.push(job())
-        queue.claim(new_token())
-        queue.waiting()
-    assert budget.used - before == 1 + 1 + 2
-
-
-def test_a_used_up_budget_stops_claims_but_not_what_is_claimed(gateway: RunningGateway) -> None:
-    token = new_token()
-    with closing(open_queue(gateway, budget=Budget(limit=2))) as queue:
-        queue.push(job())
-        queue.claim(token)
-        assert failure(queue).retry_after is not None
-        assert queue.beat([Beat(token)]).lost == frozenset()
-        assert queue.ack(token, None)
-
-
-def test_a_budget_starts_anew_at_midnight() -> None:
-    now = 86_399.0
-    budget = Budget(limit=1, clock=lambda: now)
-    budget.spend()
-    with pytest.raises(Unreachable) as caught:
-        budget.require_room()
-    assert caught.value.retry_after == 1.0
-    now += 1
-    budget.require_room()
-    assert (budget.used, budget.total) == (0, 1)

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 import valkey
-from queue_bench import LEASE, NAME, connect, id_of, is_stale, job, new_token, run_down, socket_queue
+from queue_bench import LEASE, NAME, claimed, id_of, is_stale, job, new_token, run_down
 from support import wait_until
 
 from workers import payload
-from workers.claim import Beat, Claim
-from workers.errors import ClaimLost, Misconfigured, Rejected
-from workers.local.commands import AVAILABLE
-from workers.local.redis import RedisServer
-from workers.queue import scripts
+from workers.claim import Beat
+from workers.errors import ClaimLost, Rejected
 from workers.queue.upstash import UpstashQueue
 
 HOUR, DAY = 3600, 86_400
 NOT_TEXT = b'{"id": "b91f", "prompt": "a lighthouse at dusk \xff\xfe"}'
-
-
-@pytest.fixture
-def redis(redis_server: RedisServer) -> Iterator[valkey.Valkey]:
-    with connect(redis_server.port) as client:
-        yield client
-
-
-@pytest.fixture
-def queue(redis: valkey.Valkey) -> UpstashQueue:
-    return socket_queue(redis)
-
-
-def claimed(queue: UpstashQueue, token: str | None = None) -> Claim:
-    claim = queue.claim(token or new_token()).claim
-    assert claim is not None, "nothing to claim"
-    return claim
 
 
 def lasting_keys(redis: valkey.Valkey) -> set[str]:
@@ -48,221 +27,188 @@ def stored_bodies(redis: valkey.Valkey) -> set[str]:
     return {raw.decode() for raw in redis.hvals(f"{NAME}:bodies")}
 
 
-def test_a_repeated_claim_past_its_lease_overwrites_no_waiting_body(redis: valkey.Valkey, queue: UpstashQueue) -> None:
+def test_a_repeated_claim_past_its_lease_overwrites_no_waiting_body(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     """The token's own name must not be the waiting job's name: the repeated claim would take A and lose B."""
     a, b = job(), job()
-    queue.push(a)
-    queue.push(b)
-    claimed(queue, "x")
-    claimed(queue, "y")
+    direct.push(a)
+    direct.push(b)
+    claimed(direct, "x")
+    claimed(direct, "y")
     run_down(redis, LEASE + 1)
-    queue.release(claimed(queue, "z").token, counted=False)
+    direct.release(claimed(direct, "z").token, counted=False)
     assert stored_bodies(redis) == {a, b}
     with pytest.raises(ClaimLost):
-        queue.claim("y")
+        direct.claim("y")
     assert stored_bodies(redis) == {a, b}
     assert "y" not in {raw.decode() for raw in redis.lrange(f"{NAME}:retry", 0, -1)}
 
 
-def test_a_used_token_is_known_long_after_any_repeated_claim(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.push(job())
-    queue.push(job())
-    queue.ack(claimed(queue, "a").token, None)
+def test_a_used_token_is_known_long_after_any_repeated_claim(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    direct.push(job())
+    direct.push(job())
+    direct.ack(claimed(direct, "a").token, None)
     run_down(redis, 10 * LEASE)
-    assert is_stale(queue, "a")
+    assert is_stale(direct, "a")
     assert redis.ttl(f"{NAME}:used:a") <= HOUR
 
 
-def test_a_token_that_names_a_stored_body_never_claims(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.push(job())
+def test_a_token_that_names_a_stored_body_never_claims(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    direct.push(job())
     redis.hset(f"{NAME}:bodies", "a", job())
-    assert is_stale(queue, "a")
-    assert queue.waiting() == 1
+    assert is_stale(direct, "a")
+    assert direct.waiting() == 1
 
 
-def test_a_finished_job_leaves_only_keys_that_end_by_themselves(redis: valkey.Valkey, queue: UpstashQueue) -> None:
+def test_a_finished_job_leaves_only_keys_that_end_by_themselves(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     body = job()
-    queue.push(body)
-    token = claimed(queue).token
-    queue.beat([Beat(token, id_of(body), {"step": 1})])
-    queue.remember(token, id_of(body), {"assets": []})
-    queue.park(token, 1, counted=False)
+    direct.push(body)
+    token = claimed(direct).token
+    direct.beat([Beat(token, id_of(body), {"step": 1})])
+    direct.remember(token, id_of(body), {"assets": []})
+    direct.park(token, 1, counted=False)
     run_down(redis, 2)
-    claimed(queue, "b")
+    claimed(direct, "b")
     run_down(redis, LEASE + 1)
-    queue.release(claimed(queue).token, counted=True)
-    queue.ack(claimed(queue).token, id_of(body))
+    direct.release(claimed(direct).token, counted=True)
+    direct.ack(claimed(direct).token, id_of(body))
     assert lasting_keys(redis) == {f"{NAME}:fence"}
     assert redis.exists(f"{NAME}:owner:{id_of(body)}") == 0
 
 
-def test_results_last_a_day_and_progress_ten_minutes(redis: valkey.Valkey, queue: UpstashQueue) -> None:
+def test_results_last_a_day_and_progress_ten_minutes(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     body = job()
-    queue.push(body)
-    token = claimed(queue).token
-    queue.remember(token, id_of(body), {"assets": []})
-    queue.beat([Beat(token, id_of(body), {"step": 1})])
-    queue.ack(token, id_of(body))
+    direct.push(body)
+    token = claimed(direct).token
+    direct.remember(token, id_of(body), {"assets": []})
+    direct.beat([Beat(token, id_of(body), {"step": 1})])
+    direct.ack(token, id_of(body))
     assert DAY - 60 < redis.ttl(f"{NAME}:result:{id_of(body)}") <= DAY
     assert 540 < redis.ttl(f"progress:{id_of(body)}") <= 600
 
 
-def test_the_lease_and_the_owner_last_equally_long(redis: valkey.Valkey, queue: UpstashQueue) -> None:
+def test_the_lease_and_the_owner_last_equally_long(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     body = job()
-    queue.push(body)
-    token = claimed(queue).token
+    direct.push(body)
+    token = claimed(direct).token
     for _ in range(2):
         for key in (f"{NAME}:lock:{token}", f"{NAME}:owner:{id_of(body)}"):
             assert LEASE - 5 < redis.ttl(key) <= LEASE
         run_down(redis, 30)
-        queue.beat([Beat(token, id_of(body))])
+        direct.beat([Beat(token, id_of(body))])
     assert redis.get(f"{NAME}:owner:{id_of(body)}") == token.encode()
 
 
-def test_a_parked_job_has_a_lock_for_its_delay_and_no_owner(redis: valkey.Valkey, queue: UpstashQueue) -> None:
+def test_a_parked_job_has_a_lock_for_its_delay_and_no_owner(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     body = job()
-    queue.push(body)
-    queue.park(claimed(queue).token, 120, counted=False)
+    direct.push(body)
+    direct.park(claimed(direct).token, 120, counted=False)
     (parked,) = redis.hkeys(f"{NAME}:inflight")
     assert 115 < redis.ttl(f"{NAME}:lock:{parked.decode()}") <= 120
     assert redis.exists(f"{NAME}:owner:{id_of(body)}") == 0
 
 
-def test_the_producers_list_holds_only_what_waits(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.push(job())
-    queue.push(job())
-    queue.release(claimed(queue).token, counted=True)
-    claimed(queue)
+def test_the_producers_list_holds_only_what_waits(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    direct.push(job())
+    direct.push(job())
+    direct.release(claimed(direct).token, counted=True)
+    claimed(direct)
     assert redis.llen(NAME) == 1
 
 
-def test_the_dead_list_keeps_the_newest_thousand(redis: valkey.Valkey, queue: UpstashQueue) -> None:
+def test_the_dead_list_keeps_the_newest_thousand(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     redis.lpush(f"{NAME}:dead", *range(1000))
-    queue.push(job())
-    queue.bury(claimed(queue).token, "unreadable")
+    direct.push(job())
+    direct.bury(claimed(direct).token, "unreadable")
     assert redis.llen(f"{NAME}:dead") == 1000
-    assert queue.dead(0, 1)[0].reason == "unreadable"
+    assert direct.dead(0, 1)[0].reason == "unreadable"
     assert redis.lindex(f"{NAME}:dead", -1) == b"1"
 
 
 def test_a_body_that_is_not_text_is_claimed_refused_and_buried_byte_for_byte(
-    redis: valkey.Valkey, queue: UpstashQueue
+    redis: valkey.Valkey, direct: UpstashQueue
 ) -> None:
     redis.lpush(NAME, NOT_TEXT)
-    claim = claimed(queue)
+    claim = claimed(direct)
     assert claim.body.encode("utf-8", "surrogateescape") == NOT_TEXT
     with pytest.raises(Rejected):
         payload.parse(claim.body)
-    assert queue.bury(claim.token, "unreadable")
+    assert direct.bury(claim.token, "unreadable")
     assert redis.lindex(f"{NAME}:dead", 0).endswith(b"\n" + NOT_TEXT)
-    assert queue.requeue(queue.dead()[0].id)
+    assert direct.requeue(direct.dead()[0].id)
     assert redis.lindex(NAME, 0) == NOT_TEXT
 
 
-def test_scripts_that_redis_forgot_are_sent_again(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.push(job())
-    token = claimed(queue).token
+def test_scripts_that_redis_forgot_are_sent_again(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    direct.push(job())
+    token = claimed(direct).token
     redis.script_flush()
-    assert queue.beat([Beat(token)]).lost == frozenset()
+    assert direct.beat([Beat(token)]).lost == frozenset()
     redis.script_flush()
-    assert queue.ack(token, None)
+    assert direct.ack(token, None)
 
 
-def test_a_script_that_fails_half_way_loses_nothing(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.push(job())
+def test_a_script_that_fails_half_way_loses_nothing(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    direct.push(job())
     redis.set(f"{NAME}:attempts", "not a hash")
     with pytest.raises(valkey.ResponseError):
-        queue.claim("a")
+        direct.claim("a")
     assert redis.llen(NAME) == 1
     redis.delete(f"{NAME}:attempts")
-    assert claimed(queue, "b").attempt == 1
+    assert claimed(direct, "b").attempt == 1
 
 
-def test_many_copies_of_one_job_hold_up_the_others_for_a_few_claims_only(queue: UpstashQueue) -> None:
+def test_many_copies_of_one_job_hold_up_the_others_for_a_few_claims_only(direct: UpstashQueue) -> None:
     twice, other = job(), job()
-    queue.push(twice)
-    claimed(queue)
+    direct.push(twice)
+    claimed(direct)
     for body in (*[twice] * 25, other):
-        queue.push(body)
-    replies = [queue.claim(new_token()) for _ in range(3)]
+        direct.push(body)
+    replies = [direct.claim(new_token()) for _ in range(3)]
     assert [reply.claim and reply.claim.body for reply in replies] == [None, None, other]
     assert replies[0].waiting == 16
 
 
-def test_an_id_that_waits_without_a_body_is_passed_over(redis: valkey.Valkey, queue: UpstashQueue) -> None:
+def test_an_id_that_waits_without_a_body_is_passed_over(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     redis.rpush(f"{NAME}:retry", "gone")
-    queue.push(job())
-    assert claimed(queue).attempt == 1
+    direct.push(job())
+    assert claimed(direct).attempt == 1
 
 
-def test_a_claim_whose_body_is_gone_is_lost_and_forgotten(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.push(job())
-    claimed(queue, "a")
+def test_a_claim_whose_body_is_gone_is_lost_and_forgotten(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    direct.push(job())
+    claimed(direct, "a")
     redis.delete(f"{NAME}:bodies")
-    assert queue.beat([Beat("a")]).lost == {"a"}
-    assert not queue.release("a", counted=True)
-    assert is_stale(queue, "a")
+    assert direct.beat([Beat("a")]).lost == {"a"}
+    assert not direct.release("a", counted=True)
+    assert is_stale(direct, "a")
     run_down(redis, LEASE + 1)
-    assert queue.claim("b").claim is None
+    assert direct.claim("b").claim is None
     assert redis.hlen(f"{NAME}:inflight") == 0
 
 
 @pytest.mark.parametrize("counter", [None, "nonsense", "3"])
 def test_a_lost_or_spoilt_counter_gives_no_fence_twice(
-    redis: valkey.Valkey, queue: UpstashQueue, counter: str | None
+    redis: valkey.Valkey, direct: UpstashQueue, counter: str | None
 ) -> None:
     for _ in range(5):
-        queue.push(job())
-    last = max(claimed(queue).fence for _ in range(4))
+        direct.push(job())
+    last = max(claimed(direct).fence for _ in range(4))
     redis.delete(f"{NAME}:fence")
     if counter:
         redis.set(f"{NAME}:fence", counter)
     wait_until(lambda: time.time_ns() // 1_000_000 > last)
-    assert claimed(queue).fence > last
+    assert claimed(direct).fence > last
 
 
-def test_an_id_too_long_or_a_body_too_large_is_not_read(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.push(json.dumps({"id": "a" * 65}))
-    queue.push(json.dumps({"id": "large", "prompt": "a red bicycle " * 20_000}))
-    claimed(queue), claimed(queue)
+def test_an_id_too_long_or_a_body_too_large_is_not_read(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    direct.push(json.dumps({"id": "a" * 65}))
+    direct.push(json.dumps({"id": "large", "prompt": "a red bicycle " * 20_000}))
+    claimed(direct), claimed(direct)
     assert not redis.keys(f"{NAME}:owner:*")
 
 
-def test_the_queues_of_two_kinds_do_not_touch_each_other(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    other = UpstashQueue("wan_queue", "", "", lease=LEASE, connection=queue._connection)
-    queue.push(job())
+def test_the_queues_of_two_kinds_do_not_touch_each_other(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    other = UpstashQueue("wan_queue", "", "", lease=LEASE, connection=direct._connection)
+    direct.push(job())
     assert other.claim(new_token()).claim is None
-    assert claimed(queue).attempt == 1
-
-
-def test_a_fresh_redis_is_marked_with_our_schema(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.check()
-    queue.check()
-    assert redis.get("queue:schema") == b"1"
-
-
-def test_another_schema_is_refused_at_boot(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    redis.set("queue:schema", "2")
-    with pytest.raises(Misconfigured, match="schema 2"):
-        queue.check()
-    assert redis.get("queue:schema") == b"2"
-
-
-def test_the_check_has_every_script_compiled(redis: valkey.Valkey, queue: UpstashQueue) -> None:
-    queue.check()
-    assert redis.script_exists(*map(scripts.digest, scripts.NAMES)) == [True] * len(scripts.NAMES)
-
-
-def test_scripts_use_only_commands_that_the_service_has() -> None:
-    used = {word for name in scripts.NAMES for word in _commands(scripts.source(name))}
-    assert {"rpop", "hset", "pttl"} <= used <= AVAILABLE
-
-
-def test_every_script_file_is_known() -> None:
-    assert {file.stem for file in scripts.FOLDER.glob("*.lua")} == {"common", *scripts.NAMES}
-
-
-def _commands(text: str) -> set[str]:
-    """The upper-case words in quotes: commands, and the two options that are none."""
-    words = {word for word in text.replace("(", " ").replace(",", " ").split() if word[0] == word[-1] == "'"}
-    return {word.strip("'").lower() for word in words if word.isupper()} - {"px", "ex", "nx", "none", "job"}
+    assert claimed(direct).attempt == 1
