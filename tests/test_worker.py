@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import wait_until
 from workers import media
+from workers.claiming import Claimer
 from workers.delivery import Way
 from workers.dispatch import Dispatch
 from workers.errors import ClaimLost, EngineBroken, Rejected, Unreachable
@@ -29,6 +30,7 @@ from workers.safety.gate import PlainGate
 from workers.settings import load_presets
 from workers.stop import Stop
 from workers.testing import MemoryQueue
+from workers.turn import NoTurn
 from workers.verdict import Verdict
 from workers.worker import Worker, Workplace
 
@@ -84,13 +86,14 @@ class Bench:
         self.worker = Worker(
             Workplace(
                 maker=self.maker,
+                claimer=Claimer(self.queue, self.stop, poll=0.05, lease=self.lease),
                 queue=self.queue,
                 leases=self.leases,
                 dispatch=self.dispatch,
                 outbox=self.outbox,
                 stop=self.stop,
+                turn=NoTurn(),
                 poll=0.05,
-                lease=self.lease,
                 grace=self.grace,
                 step_limit=20.0,
             )
@@ -397,7 +400,7 @@ def test_a_second_signal_gives_everything_back_at_once(bench):
 
 
 def test_an_unreachable_queue_is_not_an_empty_one(bench, monkeypatch):
-    monkeypatch.setattr("workers.worker.BACK_OFF", (0.05,))
+    monkeypatch.setattr("workers.claiming.BACK_OFF", (0.05,))
     queue = MemoryQueue()
     troubles = iter([Unreachable("no answer"), Unreachable("429", retry_after=0.1), ClaimLost()])
 
@@ -412,7 +415,7 @@ def test_an_unreachable_queue_is_not_an_empty_one(bench, monkeypatch):
 
 
 def test_a_claim_whose_reply_was_lost_is_found_again(bench, monkeypatch):
-    monkeypatch.setattr("workers.worker.BACK_OFF", (0.05,))
+    monkeypatch.setattr("workers.claiming.BACK_OFF", (0.05,))
     queue = MemoryQueue()
     lost = iter([Unreachable("reply lost")])
 

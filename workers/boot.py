@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from workers import heartbeat, logs
+from workers.claiming import Claimer
 from workers.delivery import Way
 from workers.dispatch import Dispatch
 from workers.errors import Misconfigured, Unreachable
 from workers.heartbeat import Heartbeat
 from workers.keeper import Hooks
-from workers.kinds import KINDS, make_encode, make_maker, open_callbacks, open_queue, open_storage, queue_of
+from workers.kinds import KINDS, make_encode, make_maker, open_callbacks, open_queue, open_storage, open_turn, queue_of
 from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
@@ -112,13 +113,14 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     worker = Worker(
         Workplace(
             maker=maker,
+            claimer=Claimer(queue, stop, poll=KINDS[name].poll, lease=settings.lease_seconds),
             queue=queue,
             leases=leases,
             dispatch=dispatch,
             outbox=outbox,
             stop=stop,
+            turn=open_turn(KINDS[name], settings),
             poll=KINDS[name].poll,
-            lease=settings.lease_seconds,
             grace=settings.drain_seconds,
             step_limit=KINDS[name].step_limit,
         )

@@ -77,6 +77,20 @@ def card_name(device: str) -> str:
     return torch.cuda.get_device_name(device)
 
 
+def card_id(device: str) -> str:
+    """The same for every process that computes on this card, whatever number it has there."""
+    import torch
+
+    return str(torch.cuda.get_device_properties(device).uuid)
+
+
+def synchronize(device: str) -> None:
+    """Wait until the card has done what was asked of it."""
+    import torch
+
+    torch.cuda.synchronize(device)
+
+
 def empty() -> None:
     """Give memory that no tensor uses back to the card, for the other process on it."""
     import torch

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers import gpu, media
+from workers import gpu, heartbeat, media
 from workers.callback import CallbackClient
 from workers.delivery import Encode
 from workers.job import Artifact, Output, Preset, SamplingParams
@@ -23,6 +23,7 @@ from workers.resolve import scaled
 from workers.safety.gate import PlainGate
 from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
 from workers.storage import SupabaseStorage
+from workers.turn import NoTurn, Turn
 
 SHARED_BUCKET_LIMIT = 2**30
 
@@ -41,13 +42,14 @@ class Catalogue:
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of worker. `poll` and `step_limit` in seconds: how often an empty queue is asked, and how long a
-    denoising step may take before it counts as hung."""
+    denoising step may take before it counts as hung. `yields`: its steps let other kinds onto the card."""
 
     name: str
     poll: float
     step_limit: float
     engine: Callable[[Catalogue], Engine]
     enhancer: Callable[[Catalogue], Enhancer] | None = None
+    yields: bool = False
 
 
 def _sdxl(catalogue: Catalogue) -> Engine:
@@ -94,7 +96,7 @@ KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl),
-        Kind("wan", poll=5.0, step_limit=120.0, engine=_wan, enhancer=_qwen),
+        Kind("wan", poll=5.0, step_limit=120.0, engine=_wan, enhancer=_qwen, yields=True),
     )
 }
 
@@ -114,6 +116,15 @@ def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0, budget: 
         timeout=timeout,
         budget=budget,
     )
+
+
+def open_turn(kind: Kind, settings: Settings) -> Turn | NoTurn:
+    """A place at the card's turnstile. Without a card every worker has cores of its own."""
+    device = gpu.pick_device(settings.device)
+    if not gpu.on_card(device):
+        return NoTurn()
+    card, wait = gpu.card_id(device), functools.partial(gpu.synchronize, device)
+    return Turn(heartbeat.run_dir(), card, yields=kind.yields, synchronize=wait)
 
 
 def open_storage(settings: Settings) -> SupabaseStorage:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from workers import payload
-from workers.claim import Claim, ClaimReply
+from workers.claim import Claim
+from workers.claiming import Claimer
 from workers.dispatch import Dispatch
 from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected, Unreachable
 from workers.lease import Leases
@@ -22,20 +23,24 @@ from workers.watch import Watch
 
 MAX_ATTEMPTS = 3
 MAX_CRASHES = 2
-SLICE = 15.0
 RETRY_DELAYS = (10.0, 60.0, 300.0)
-BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 GAVE_UP = "The job failed several times and was given up. Please try again."
 KEPT = frozenset({"unreadable", "failed"})
 """Codes of a rejection whose message goes to the dead list, for an operator to look at."""
 
 
 class Queue(Protocol):
-    def claim(self, token: str) -> ClaimReply: ...
     def release(self, token: str, *, counted: bool) -> bool: ...
     def park(self, token: str, delay: float, *, counted: bool) -> bool: ...
     def ack(self, token: str, job_id: str | None) -> bool: ...
     def bury(self, token: str, reason: str, job_id: str | None = None) -> bool: ...
+
+
+class Turn(Protocol):
+    """The card, shared with other processes: `held` while computing, `offer`ed between two steps."""
+
+    def held(self, watch: Watch) -> AbstractContextManager[None]: ...
+    def offer(self, watch: Watch) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,14 @@ class Workplace:
     """All that a worker works with, put together in `kinds.py`. Durations in seconds."""
 
     maker: Maker
+    claimer: Claimer
     queue: Queue
     leases: Leases
     dispatch: Dispatch
     outbox: Outbox
     stop: Stop
+    turn: Turn
     poll: float
-    lease: float
     grace: float
     step_limit: float
 
@@ -59,9 +65,7 @@ class Worker:
 
     def __init__(self, place: Workplace) -> None:
         self._at = place
-        self._token: tuple[str, float] | None = None
-        self._failures = 0
-        self.watch = Watch(step_limit=place.step_limit, on_step=self._heed_stop)
+        self.watch = self._new_watch()
         self.job_id: str | None = None
         self.job_type: str | None = None
         self.ready = False
@@ -87,55 +91,24 @@ class Worker:
         for model in (maker.engine, maker.enhancer):
             if model is not None:
                 model.load(self.watch)
-                model.warm_up(self.watch)
+                with self._at.turn.held(self.watch):
+                    model.warm_up(self.watch)
         self.ready = True
         log.info("ready", kind=maker.kind, model=maker.engine.model_name, **_spent(self.watch))
 
     def _turn(self) -> None:
         self.watch, self.job_id, self.job_type = Watch(), None, None
         if problem := self._at.outbox.problem():
-            self._back_off(problem)
+            self._at.claimer.back_off(problem, self._look_alive)
         elif not self._at.dispatch.has_room:
             self._at.stop.sleep(self._at.poll)
-        elif claim := self._claim():
+        elif claim := self._at.claimer.next(self._look_alive):
             self._serve(claim)
-
-    def _claim(self) -> Claim | None:
-        """A repeated token finds the claim whose reply was lost; one as old as half a lease is not repeated."""
-        token, made = self._token or (secrets.token_hex(16), time.monotonic())
-        self._token = None
-        try:
-            reply = self._at.queue.claim(token)
-        except ClaimLost:
-            return None
-        except Unreachable as error:
-            if time.monotonic() - made < self._at.lease / 2:
-                self._token = (token, made)
-            self._back_off(str(error), error.retry_after, denied=error.denied)
-            return None
-        self._failures = 0
-        if reply.claim is None:
-            self._at.stop.sleep(min(self._at.poll, reply.next_expiry or self._at.poll))
-        return reply.claim
-
-    def _back_off(self, reason: str, wish: float | None = None, *, denied: bool = False) -> None:
-        """An error is never read as an empty queue."""
-        pause = max(BACK_OFF[min(self._failures, len(BACK_OFF) - 1)], wish or 0.0)
-        self._failures += 1
-        log.error("cannot claim", reason=reason, wait=pause, failures=self._failures, denied=denied or None)
-        self._pause(pause)
-
-    def _pause(self, seconds: float) -> None:
-        """Sleep, however long, without looking hung."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._at.stop.requested:
-            self.watch = Watch()
-            self._at.stop.sleep(min(left, SLICE))
 
     def _serve(self, claim: Claim) -> None:
         """Every way a job can end has its own way home; what the delivery thread did not take is let go."""
         self.job_id = payload.find_id(claim.body)
-        self.watch = Watch(step_limit=self._at.step_limit, on_step=self._heed_stop)
+        self.watch = self._new_watch()
         self._at.leases.hold(claim, self.job_id, self.watch)
         handed_over = False
         try:
@@ -177,7 +150,8 @@ class Worker:
         log.info("claimed", job=job.id, type=job.type, attempt=claim.attempt, wait_s=watch.timings["wait"])
         if claim.attempt == 1:
             self._at.dispatch.announce(job.id)
-        parcel = self._at.maker.make(claim, job, preset, watch)
+        with self._at.turn.held(watch):
+            parcel = self._at.maker.make(claim, job, preset, watch)
         log.info("made", job=job.id, type=job.type, **_spent(watch))
         self._at.dispatch.deliver(parcel, watch.successor())
 
@@ -219,6 +193,17 @@ class Worker:
         except Unreachable as error:
             log.warning("claim left to its lease", job=self.job_id, reason=str(error))
 
+    def _look_alive(self) -> None:
+        self.watch = Watch()
+
+    def _new_watch(self) -> Watch:
+        return Watch(step_limit=self._at.step_limit, on_step=self._between_steps)
+
+    def _between_steps(self, watch: Watch) -> None:
+        self._heed_stop(watch)
+        if not watch.aborted:
+            self._at.turn.offer(watch)
+
     def _heed_stop(self, watch: Watch) -> None:
         """Finish the making only if it fits into the grace; on the second signal give the claim back at once."""
         stop = self._at.stop
@@ -233,7 +218,7 @@ class Worker:
         stop, dispatch = self._at.stop, self._at.dispatch
         until = (stop.since or time.monotonic()) + self._at.grace
         while not dispatch.idle and not stop.now and (left := until - time.monotonic()) > 0:
-            self.watch = Watch()
+            self._look_alive()
             stop.sleep(min(left, 0.5), beyond=1)
         dispatch.close()
         self._at.leases.close()
