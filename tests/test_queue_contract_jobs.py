@@ -130,6 +130,15 @@ def test_a_buried_job_lies_in_the_dead_list_until_it_is_put_back(world: World, q
     assert (claim.body, claim.attempt) == (body, 1)
 
 
+def test_a_job_put_back_from_the_dead_list_is_made_anew(queue: Any) -> None:
+    body = job()
+    queue.push(body)
+    queue.remember(claimed(queue, "a").token, id_of(body), {"status": "failed"})
+    queue.bury("a", "given up", id_of(body))
+    queue.requeue(queue.dead()[0].id)
+    assert claimed(queue).result is None
+
+
 def test_the_dead_list_is_read_in_pages_newest_first(queue: Any) -> None:
     for number in range(5):
         queue.push(job())

@@ -113,6 +113,7 @@ class QueueMachine(RuleBasedStateMachine):
         for entry in self.queue.dead(0, 1):
             assert self.queue.requeue(entry.id)
             self.model.pushed[entry.body] = Expected()
+            self.model.results.pop(job_of(entry.body), None)
 
     @precondition(lambda self: self.model.made)
     @rule(back=tokens)

@@ -162,6 +162,7 @@ class MemoryQueue:
         entry = next((entry for entry in self._dead if entry.id == entry_id), None)
         if entry:
             self._dead.remove(entry)
+            self.results.pop(_job_id(entry.body), None)
             self.push(entry.body)
         return entry is not None
 

@@ -14,6 +14,7 @@ from upstash_redis.errors import UpstashError
 
 from workers.errors import Unreachable
 from workers.queue.budget import Budget
+from workers.web import retry_after
 
 CONNECT_LIMIT = 5.0
 PLAN_PAUSE = 60.0
@@ -81,7 +82,7 @@ def _classify(response: httpx.Response) -> None:
     if status in (401, 403):
         raise Unreachable("The queue refused the token.", denied=True)
     if status == 429:
-        raise Unreachable("The queue asks to slow down.", retry_after=_seconds(response.headers.get("Retry-After")))
+        raise Unreachable("The queue asks to slow down.", retry_after=retry_after(response.headers))
     if status not in (200, 400):
         raise Unreachable(f"The queue answered with HTTP {status}.")
 
@@ -94,13 +95,6 @@ def _meaning(text: str) -> Exception:
     if _PLAN_LIMIT.search(text):
         return Unreachable("The queue's request limit is reached.", retry_after=PLAN_PAUSE)
     return Unreachable(f"The queue refused the command ({word[:32]}).", denied=word in _DENIED)
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        return max(0.0, float(header)) if header else None
-    except ValueError:
-        return None
 
 
 def _decoded(reply: Any) -> Any:

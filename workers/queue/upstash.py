@@ -116,7 +116,7 @@ class UpstashQueue:
             return [_dead_entry(entry) for entry in entries]
 
     def requeue(self, entry_id: str) -> bool:
-        """Back from the dead list to the end of the queue, with all counts at zero."""
+        """Back from the dead list to the end of the queue, to be made anew: no counts, and no result, are kept."""
         return self._count("requeue", _json({"id": entry_id})[:-1] + ",", self._push) == 1
 
     def close(self) -> None:
