@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from offline import offline
-from safetensors.torch import load_file, save_file
 from sdxl_support import generate, pixels, tiny_engine
 
-from workers.engines.sdxl import SdxlEngine, load, schedulers, vae
-from workers.errors import EngineBroken, Interrupted, Misconfigured, Rejected
-from workers.tiny import sdxl as tiny
+from workers.engines.sdxl import SdxlEngine, load, schedulers
+from workers.errors import EngineBroken, Interrupted, Rejected
 from workers.watch import Watch
 
 pytestmark = pytest.mark.pipelines
@@ -44,18 +42,33 @@ def interrupting_at(step: int) -> Watch:
 
 
 @pytest.mark.parametrize(
-    ("part", "parameters"),
+    ("solver", "scheduler", "changes"),
     [
-        ("unet", 2_567_463_684),
-        ("vae", 83_653_863),
-        ("text_encoder", 123_060_480),
-        ("text_encoder_2", 694_659_840),
+        ("dpm++", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+        ("unipc", "UniPCMultistepScheduler", {}),
+        ("euler", "EulerDiscreteScheduler", {}),
     ],
 )
-def test_the_shipped_configuration_is_that_of_the_real_model(part: str, parameters: int) -> None:
-    with torch.device("meta"):
-        network = tiny.models(load.SHIPPED, seed=0)[part]
-    assert sum(p.numel() for p in network.parameters()) == parameters
+def test_pictures_are_those_of_the_plain_pipeline(
+    engine: SdxlEngine, solver: str, scheduler: str, changes: dict[str, Any]
+) -> None:
+    plain = StableDiffusionXLPipeline.from_single_file(
+        str(engine._checkpoint), config=str(engine._config), local_files_only=True, **load.tokenizers()
+    )
+    plain.set_progress_bar_config(disable=True)
+    plain.scheduler = getattr(diffusers, scheduler).from_config(plain.scheduler.config, **changes)
+    expected = plain(
+        "a lighthouse at dusk",
+        negative_prompt="blurry",
+        width=64,
+        height=64,
+        num_inference_steps=4,
+        guidance_scale=6.0,
+        num_images_per_prompt=2,
+        generator=[torch.Generator().manual_seed(seed) for seed in (7, 8)],
+        output_type="np",
+    ).images
+    assert abs(pixels(engine, solver=solver, seeds=(7, 8)) - (expected * 255).round()).max() <= 1
 
 
 @pytest.mark.parametrize("images", [3, 6])
@@ -145,24 +158,6 @@ def test_warming_up_uses_the_models_own_size_and_every_batch(engine: SdxlEngine)
     assert "warm_up" in watch.timings
 
 
-def test_loading_reports_progress_and_names_the_checkpoint(tmp_path: Path) -> None:
-    moved: list[int] = []
-    tiny.write(tmp_path)
-    engine = SdxlEngine(tmp_path / tiny.CHECKPOINT, device="cpu", name="small")
-    engine.load(watch := Watch(on_step=lambda watch: moved.append(watch.done)))
-    assert moved[-1] == (tmp_path / tiny.CHECKPOINT).stat().st_size
-    assert "load" in watch.timings
-    assert (engine.model_name, len(engine.model_hash or "")) == ("small", 10)
-
-
-def test_an_unloaded_engine_holds_no_weights(tmp_path: Path) -> None:
-    engine = tiny_engine(tmp_path)
-    generate(engine, steps=1)
-    unet = weakref.ref(engine._pipeline.unet)
-    engine.unload()
-    assert unet() is None
-
-
 def test_a_batch_too_large_for_the_card_is_made_in_halves(engine: SdxlEngine) -> None:
     expected = pixels(engine, seeds=(1, 2, 3))
     with refusing_more_than(engine, images=2):
@@ -175,101 +170,15 @@ def test_a_batch_whose_half_is_too_large_asks_for_a_new_process(engine: SdxlEngi
     assert broken.value.exit_code == 71
 
 
+def test_latents_that_are_not_numbers_are_an_error_and_no_picture(engine: SdxlEngine) -> None:
+    spoiled = engine._pipeline.unet.register_forward_hook(lambda _, __, output: (output[0] * float("nan"),))
+    with spoiled, pytest.raises(FloatingPointError):
+        generate(engine)
+
+
 def refusing_more_than(engine: SdxlEngine, *, images: int) -> Any:
     def check(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
         if len(arguments[0]) > 2 * images:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     return engine._pipeline.unet.register_forward_pre_hook(check)
-
-
-def spoil(tensors: dict[str, torch.Tensor], prefix: str) -> None:
-    for key in [key for key in tensors if key.startswith(prefix)]:
-        del tensors[key]
-
-
-@pytest.mark.parametrize(
-    ("prefix", "said"),
-    [
-        ("model.diffusion_model.", "no denoiser"),
-        ("first_stage_model.", "no VAE"),
-        ("conditioner.embedders.0.", "no first text encoder"),
-        ("conditioner.embedders.1.", "no second text encoder"),
-        ("model.diffusion_model.out.2.bias", "tensors of the denoiser or the VAE are missing"),
-        ("first_stage_model.decoder.conv_in.bias", "tensors of the denoiser or the VAE are missing"),
-        ("conditioner.embedders.1.model.ln_final.bias", "final_layer_norm.bias is missing"),
-    ],
-)
-def test_an_incomplete_checkpoint_is_refused_by_what_it_lacks(tmp_path: Path, prefix: str, said: str) -> None:
-    def rewrite(checkpoint: Path) -> None:
-        tensors = load_file(checkpoint)
-        spoil(tensors, prefix)
-        save_file(tensors, checkpoint)
-
-    assert_refused(tmp_path, rewrite, said)
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (lambda path: path.unlink(), "is not there. Copy the checkpoint to it"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "not a whole safetensors file"),
-        (lambda path: path.write_text("<html>Not found</html>"), "not a whole safetensors file"),
-        (lambda path: path.write_bytes(b""), "not a whole safetensors file"),
-        (lambda path: shutil.rmtree(path.parent / "config"), "does not fit the configuration in"),
-    ],
-)
-def test_a_missing_truncated_or_foreign_file_is_refused_with_a_remedy(
-    tmp_path: Path, damage: Callable[[Path], object], said: str
-) -> None:
-    assert_refused(tmp_path, damage, said)
-
-
-def assert_refused(folder: Path, damage: Callable[[Path], object], said: str) -> None:
-    tiny.write(folder)
-    damage(folder / tiny.CHECKPOINT)
-    with pytest.raises(Misconfigured, match=said) as refused:
-        SdxlEngine(folder / tiny.CHECKPOINT, device="cpu").load(Watch())
-    assert all("\n" not in problem and problem.endswith(".") for problem in refused.value.problems)
-
-
-def test_a_configuration_beside_the_checkpoint_wins_over_the_shipped_one(tmp_path: Path) -> None:
-    tiny.write(tmp_path)
-    assert load.config_for(tmp_path / tiny.CHECKPOINT) == (tmp_path / tiny.CHECKPOINT).parent / "config"
-    assert load.config_for(tmp_path / "elsewhere.safetensors") == load.SHIPPED
-
-
-def test_shrinking_the_vae_changes_nothing_that_can_be_seen(engine: SdxlEngine) -> None:
-    latent = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
-    network = tiny.models(engine._config, seed=0)["vae"]
-    before = vae.decode(network, latent).astype(int)
-    vae.shrink(network)
-    assert abs(vae.decode(network, latent).astype(int) - before).max() == 0
-
-
-def test_a_vae_that_overflows_half_precision_does_not_when_shrunk(engine: SdxlEngine) -> None:
-    latent, network = overflowing(engine)
-    expected = vae.decode(network, latent.float()).astype(int)
-    vae.shrink(network, 2.0**-8)
-    assert abs(vae.decode(network.half(), latent).astype(int) - expected).max() <= 2
-    assert network.dtype == torch.float16
-
-
-def test_a_vae_that_overflows_all_the_same_goes_on_in_bfloat16(engine: SdxlEngine) -> None:
-    latent, network = overflowing(engine)
-    expected = vae.decode(network, latent.float()).astype(int)
-    assert abs(vae.decode(network.half(), latent).astype(int) - expected).mean() < 4
-    assert network.dtype == torch.bfloat16
-
-
-def overflowing(engine: SdxlEngine) -> tuple[torch.Tensor, Any]:
-    """A latent in half precision, and a VAE whose inner values for it pass 65,504."""
-    network = tiny.models(engine._config, seed=0)["vae"]
-    network.decoder.conv_in.weight.data *= 2.0**17
-    return torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0)).half(), network
-
-
-def test_latents_that_are_not_numbers_are_an_error_and_no_picture(engine: SdxlEngine) -> None:
-    spoiled = engine._pipeline.unet.register_forward_hook(lambda _, __, output: (output[0] * float("nan"),))
-    with spoiled, pytest.raises(FloatingPointError):
-        generate(engine)

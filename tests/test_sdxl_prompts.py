@@ -101,14 +101,17 @@ def test_nothing_of_a_prompt_is_printed_or_logged(
     assert "bicycle" not in caplog.text + "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("weighted", ["a (red:1.3) bicycle", "a (red) bicycle", "a [red] bicycle", "a (red:0) bicycle"])
+@pytest.mark.parametrize(
+    "weighted",
+    ["a (red:1.3) bicycle", "a (red) bicycle", "a [red] bicycle", "a (red:0) bicycle", "(a red bicycle:1.9)"],
+)
 def test_a_weight_changes_the_embeddings_but_not_their_mean(texts: TextEncoder, weighted: str) -> None:
     plain = texts.encode("a red bicycle", "blurry").inputs["prompt_embeds"]
     changed = texts.encode(weighted, "blurry").inputs["prompt_embeds"]
     assert not torch.equal(changed, plain)
     assert changed.isfinite().all()
     for encoder in (slice(0, 32), slice(32, 80)):
-        torch.testing.assert_close(changed[..., encoder].mean(), plain[..., encoder].mean(), rtol=0.02, atol=1e-4)
+        torch.testing.assert_close(changed[..., encoder].mean(), plain[..., encoder].mean(), rtol=1e-3, atol=0)
 
 
 def test_a_weight_of_one_is_no_weight(engine: SdxlEngine) -> None:

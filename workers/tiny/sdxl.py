@@ -27,7 +27,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "sample_size": 16,
         "transformer_layers_per_block": [1, 1, 2],
     },
-    "vae": {"block_out_channels": [32, 32, 32, 32], "norm_num_groups": 8, "sample_size": 128},
+    "vae": {"block_out_channels": [16, 32, 32, 32], "norm_num_groups": 8, "sample_size": 128},
     "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2},
     "text_encoder_2": {
         "hidden_size": 48,

@@ -44,21 +44,29 @@ def load_pipeline(checkpoint: Path, config: Path, device: str) -> Any:
     return pipeline
 
 
-def _from_file(checkpoint: Path, config: Path, device: str) -> Any:
-    from diffusers import StableDiffusionXLPipeline
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
+def tokenizers() -> dict[str, Any]:
+    """Both tokenizers by the pipeline's names for them, from one copy of the vocabulary."""
     from transformers import CLIPTokenizer
 
     vocabulary = SHIPPED / "tokenizer"
+    return {
+        "tokenizer": CLIPTokenizer.from_pretrained(vocabulary, local_files_only=True),
+        "tokenizer_2": CLIPTokenizer.from_pretrained(vocabulary, local_files_only=True, pad_token=SECOND_PADDING),
+    }
+
+
+def _from_file(checkpoint: Path, config: Path, device: str) -> Any:
+    from diffusers import StableDiffusionXLPipeline
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
     try:
         return StableDiffusionXLPipeline.from_single_file(
             str(checkpoint),
             config=str(config),
             local_files_only=True,
             dtype=gpu.dtype_for(device, "float16"),
-            tokenizer=CLIPTokenizer.from_pretrained(vocabulary, local_files_only=True),
-            tokenizer_2=CLIPTokenizer.from_pretrained(vocabulary, local_files_only=True, pad_token=SECOND_PADDING),
             add_watermarker=False,
+            **tokenizers(),
         )
     except NotImplementedError:  # a module without data cannot be cast
         raise _unfit(checkpoint, config, "tensors of the denoiser or the VAE are missing") from None

@@ -1,10 +1,14 @@
 """Latents become pixels, in 16 bits and one image at a time.
 
-SDXL's VAE overflows float16: its inner values pass 65,504. The usual ways out are float32 (an image of 1024x1024 then
-takes over 3 GB of activations instead of 1.6 and twice the time or more, and the process leaves its 9.5 GB) and
-bfloat16 (fits, but drops three of float16's ten mantissa bits). Neither is needed: every value that can grow is read
-by a group norm only, and a group norm does not feel the scale of its input. So the inner stream is scaled down by a
-power of two once, in the weights, and float16 holds it with all its bits.
+SDXL's VAE overflows float16: its inner values pass 65,504. The usual ways out are float32 for good and bfloat16.
+Measured for one image of 1024x1024 on an H200, random weights of the true size grown to 3 * 10^5 inside:
+
+    float32                0.115 s   5.2 GB beside the weights
+    bfloat16               0.086 s   2.6 GB   50.6 dB against float32
+    float16, scaled down   0.086 s   2.6 GB   61.0 dB against float32
+
+Every value that can grow is read by a group norm only, and a group norm does not feel the scale of its input. So the
+inner stream is scaled down by a power of two once, in the weights, and float16 holds it with all its bits.
 """
 
 from __future__ import annotations
