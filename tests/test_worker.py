@@ -347,6 +347,16 @@ def test_files_that_an_earlier_claim_left_are_delivered_without_the_card(bench, 
     assert not second.engine.made
 
 
+def test_files_that_can_never_be_delivered_are_given_up_in_the_end(bench, monkeypatch):
+    monkeypatch.setattr("workers.delivery.RETRY_AFTER", 0.02)
+    at = bench(storage=MemoryStorage(fail=lambda _: {}["a fault of our own"]))
+    at.push(payload())
+    (outcome,) = at.ends()
+    assert outcome.status == "failed"
+    assert len(at.engine.made) == 1
+    assert at.outbox.find(outcome.job_id) is None
+
+
 def test_a_remembered_result_needs_only_its_callback(bench):
     queue, body = MemoryQueue(), payload()
     queue.push(body)
