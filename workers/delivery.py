@@ -1,7 +1,7 @@
 """From pixels to an accepted callback, beside the generation: encode, outbox, upload, report, acknowledge.
 
 One thread runs an event loop; each job on its way out is one coroutine that reads in order. Blocking calls go to
-small pools: encoding, objects (8, across jobs), callbacks, and one thread for the queue's own client. Every step
+small pools: encoding, objects (16, across jobs), callbacks, and one thread for the queue's own client. Every step
 can be repeated without harm, and who lost the claim stops at the next fence.
 """
 
@@ -25,7 +25,7 @@ from workers.report import Report
 from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, next_delay
 from workers.watch import Watch
 
-UPLOADS = 8
+UPLOADS = 16
 RETRY_AFTER = 60.0
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 T = TypeVar("T")

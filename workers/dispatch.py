@@ -17,7 +17,7 @@ from workers.outbox import Sealed
 from workers.report import Report
 from workers.watch import Watch
 
-DEPTH = 4
+DEPTH = 12
 IN_MEMORY = 2
 RELEASE_SECONDS = 3.0
 Steps = Coroutine[Any, Any, None]
