@@ -15,7 +15,6 @@ import pytest
 from tests.support import wait_until
 from workers import media
 from workers.claiming import Claimer
-from workers.delivery import Way
 from workers.dispatch import Dispatch
 from workers.errors import ClaimLost, EngineBroken, Rejected, Unreachable
 from workers.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage, unreachable
@@ -23,6 +22,7 @@ from workers.job import SamplingParams
 from workers.lease import FRESH, Leases
 from workers.making import Maker
 from workers.outbox import Outbox
+from workers.parcel import Way
 from workers.prompt import compose
 from workers.prompt_rules import load_rules
 from workers.report import Report

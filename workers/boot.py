@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from workers import heartbeat, logs
 from workers.claiming import Claimer
-from workers.delivery import Way
 from workers.dispatch import Dispatch
 from workers.errors import Misconfigured, Unreachable
 from workers.heartbeat import Heartbeat
@@ -22,6 +21,7 @@ from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
 from workers.outbox import Outbox
+from workers.parcel import Way
 from workers.process import Slot, take_lock
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,8 @@ class Claim:
     """One job in our hands. `attempt` counts from 1; `crashes` counts workers that died holding it.
 
     `fence` rises with every claim of the queue, so a receiver can refuse what is older. `result` is what an
-    earlier claim remembered for this job: a record written by `remember`, with its key `delivered`.
+    earlier claim remembered for this job: a record written by `remember`, with its key `delivered`. `asked` is when the
+    claim was sent, on the monotonic clock: its lease has lasted no longer than since then.
     """
 
     token: str
@@ -20,6 +22,7 @@ class Claim:
     crashes: int
     fence: int
     result: dict[str, Any] | None = None
+    asked: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,15 @@ class ClaimReply:
     """The answer of one claim: a job or none, and what the queue looks like.
 
     `next_expiry` is the time in seconds until the next lease or parked claim runs out, None when there is none.
+    `withdrawn` are the jobs that this claim dropped because their users had cancelled them. A paused queue gives none.
     """
 
     claim: Claim | None
     waiting: int
     in_flight: int
     next_expiry: float | None = None
+    withdrawn: tuple[str, ...] = ()
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

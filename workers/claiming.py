@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
+from workers import crash
 from workers.claim import Claim, ClaimReply
 from workers.errors import ClaimLost, Unreachable
 from workers.logs import log
@@ -36,7 +38,9 @@ class Claimer:
         """
         token, made = self._token or (secrets.token_hex(16), time.monotonic())
         self._token = None
+        asked = time.monotonic()
         try:
+            crash.point("before-claim")
             reply = self._queue.claim(token)
         except ClaimLost:
             return None
@@ -48,7 +52,9 @@ class Claimer:
         self._failures = 0
         if reply.claim is None:
             self._stop.sleep(min(self._poll, reply.next_expiry or self._poll))
-        return reply.claim
+            return None
+        crash.point("claim-unheard")
+        return replace(reply.claim, asked=asked)
 
     def back_off(
         self, reason: str, look_alive: Callable[[], None], *, wish: float | None = None, denied: bool = False

@@ -11,16 +11,18 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
+from workers import crash
 from workers.claim import Claim
-from workers.errors import ClaimLost, Rejected, Unreachable
-from workers.job import Artifact, Delivery, Outcome, Output, SamplingParams
-from workers.lease import Leases
+from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
+from workers.job import Artifact, Delivery, Outcome
 from workers.logs import log
-from workers.outbox import Outbox, Sealed
+from workers.outbox import Sealed
+from workers.parcel import Parcel, Way
 from workers.report import Report
 from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, next_delay
 from workers.watch import Watch
@@ -28,72 +30,8 @@ from workers.watch import Watch
 UPLOADS = 16
 RETRY_AFTER = 60.0
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+SLICE = 5.0
 T = TypeVar("T")
-
-
-class Queue(Protocol):
-    def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool: ...
-    def release(self, token: str, *, counted: bool) -> bool: ...
-    def park(self, token: str, delay: float, *, counted: bool) -> bool: ...
-    def ack(self, token: str, job_id: str | None) -> bool: ...
-    def bury(self, token: str, reason: str, job_id: str | None = None) -> bool: ...
-
-
-class Storage(Protocol):
-    """`put` raises `Unreachable` to be tried again, `Rejected` when the object is refused for good."""
-
-    def put(self, artifact: Artifact, job_type: str, user_id: str, job_id: str) -> Delivery: ...
-    def delete(self, deliveries: tuple[Delivery, ...]) -> None: ...
-
-
-class Callbacks(Protocol):
-    """Whatever happens to a callback is in its verdict; nothing is raised. `repeats` is true where the receiver
-    may miss rows that are linked late."""
-
-    @property
-    def repeats(self) -> bool: ...
-    def send(self, outcome: Outcome, user_id: str) -> Verdict: ...
-    def announce(self, job_id: str) -> None: ...
-    def adopt_image(self, outcome: Outcome) -> None: ...
-
-
-Encode = Callable[[Output, Path, SamplingParams, int], Artifact]
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A made job: pixels in host memory, and what its callback will say. `limit` is the bucket's, in bytes."""
-
-    claim: Claim
-    job_id: str
-    user_id: str
-    params: SamplingParams
-    outputs: tuple[Output, ...]
-    limit: int
-    enhanced_prompt: str | None
-    metadata: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Where deliveries go and what encodes them: the doors of this process to the outside."""
-
-    outbox: Outbox
-    queue: Queue
-    storage: Storage
-    callbacks: Callbacks
-    leases: Leases
-    encode: Encode
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """One job on its way out: whose claim it is, and the watch that its steps move."""
-
-    claim: Claim
-    job_id: str
-    job_type: str
-    watch: Watch
 
 
 class Courier:
@@ -112,12 +50,15 @@ class Courier:
     async def pack(self, parcel: Parcel, watch: Watch) -> Sealed:
         """Pixels -> files -> the outbox. Nothing outside has happened yet."""
         outbox, params = self._way.outbox, parcel.params
+        crash.point("handed-over")
         folder = outbox.stage(parcel.claim.token)
         try:
             with watch.phase("encode"):
                 artifacts = await asyncio.gather(
                     *(self._call("encode", self._way.encode, o, folder, params, parcel.limit) for o in parcel.outputs)
                 )
+            crash.point("encoded")
+            await self._confirm(parcel.claim, watch)
         except BaseException:
             outbox.discard(folder)
             raise
@@ -128,17 +69,20 @@ class Courier:
 
     async def upload(self, claim: Claim, sealed: Sealed, watch: Watch) -> Report:
         """Every object, in parallel, then the report of success. A refused object makes it one of failure."""
+        crash.point("sealed")
         with watch.phase("upload"):
             await self._confirm(claim, watch)
             results = await asyncio.gather(
-                *(self._put(artifact, sealed, watch) for artifact in sealed.artifacts), return_exceptions=True
+                *(self._put(claim, artifact, sealed, watch) for artifact in sealed.artifacts), return_exceptions=True
             )
         deliveries = tuple(r for r in results if isinstance(r, Delivery))
         errors = [r for r in results if isinstance(r, BaseException)]
         if errors and isinstance(errors[0], Rejected):
-            await self._call("upload", self._way.storage.delete, deliveries)
+            delete = partial(self._way.storage.delete, deliveries)
+            await self._insist(watch, "upload", self._fenced(claim, delete))
         if errors:
             raise errors[0]
+        crash.point("uploaded")
         timings = sealed.metadata.get("timings", {}) | rounded(watch.timings) | {"callback": 0.0}
         outcome = Outcome(
             job_id=sealed.job_id,
@@ -150,18 +94,20 @@ class Courier:
         )
         return Report(outcome, sealed.user_id)
 
-    def announce(self, job_id: str) -> None:
+    def announce(self, claim: Claim, job_id: str) -> None:
         """Say `processing`, once, waited for only before the terminal status."""
-        self._announcing[job_id] = asyncio.ensure_future(self._call("callback", self._way.callbacks.announce, job_id))
+        self._announcing[job_id] = asyncio.ensure_future(self._announce(claim, job_id))
 
     async def report(self, claim: Claim, report: Report, watch: Watch) -> None:
         """Send the terminal status until it is accepted. A long wait is parked in the queue, not here."""
         await self._announced(report.outcome.job_id)
+        send = partial(self._way.callbacks.send, spoken_by(claim, report.outcome), report.user_id)
         while True:
             await self._remember(claim, report, watch)
-            await self._confirm(claim, watch)
+            crash.point("remembered")
             with watch.phase("callback"):
-                verdict = await self._call("callback", self._way.callbacks.send, report.outcome, report.user_id)
+                verdict = await self._insist(watch, "callback", self._fenced(claim, send))
+            crash.point("callback-unheard")
             if verdict.accepted:
                 return await self._accepted(claim, report, watch)
             report = replace(report, failures=report.failures + 1)
@@ -173,10 +119,11 @@ class Courier:
             if delay > PARK_ABOVE:
                 await self._remember(claim, report, watch)
                 return await self._park(claim, delay, watch)
-            await asyncio.sleep(delay)
+            await _pause(watch, delay)
 
     async def release(self, claim: Claim) -> None:
         await self._call("queue", lambda: self._way.queue.release(claim.token, counted=False))
+        crash.point("released")
 
     async def retry(self, claim: Claim) -> None:
         await self._call("queue", lambda: self._way.queue.park(claim.token, RETRY_AFTER, counted=True))
@@ -197,9 +144,13 @@ class Courier:
             assets=len(outcome.deliveries),
             **_spent(outcome, watch),
         )
-        await self._call("callback", self._way.callbacks.adopt_image, outcome)
+        crash.point("accepted")
+        adopt = partial(self._way.callbacks.adopt_image, outcome)
+        await self._insist(watch, "callback", self._fenced(claim, adopt))
+        crash.point("adopted")
         if self._way.callbacks.repeats and len(outcome.deliveries) > 1 and not report.accepted:
             await self._remember(claim, replace(report, accepted=True, failures=0), watch)
+            crash.point("noted")
             await self._park(claim, REPEAT_COMPLETED_AFTER, watch)
             self._way.outbox.remove(outcome.job_id)
         else:
@@ -211,15 +162,25 @@ class Courier:
             await self._insist(watch, "queue", queue.bury, claim.token, report.bury, job_id)
         else:
             await self._insist(watch, "queue", queue.ack, claim.token, job_id)
+        crash.point("ack-unheard")
         self._way.outbox.remove(job_id)
+        crash.point("delivered")
 
-    async def _put(self, artifact: Artifact, sealed: Sealed, watch: Watch) -> Delivery:
-        storage = self._way.storage
-        delivery = await self._insist(
-            watch, "upload", storage.put, artifact, sealed.type, sealed.user_id, sealed.job_id
-        )
+    async def _put(self, claim: Claim, artifact: Artifact, sealed: Sealed, watch: Watch) -> Delivery:
+        put = partial(self._way.storage.put, artifact, sealed.type, sealed.user_id, sealed.job_id)
+        delivery = await self._insist(watch, "upload", self._fenced(claim, put))
+        crash.point("between-uploads")
         watch.step(watch.done + 1, len(sealed.artifacts))
         return delivery
+
+    def _fenced(self, claim: Claim, effect: Callable[[], T]) -> Callable[[], T]:
+        """The fence and then the effect, in one thread without a wait between them."""
+
+        def fence_then_effect() -> T:
+            self._way.leases.confirm(claim.token)
+            return effect()
+
+        return fence_then_effect
 
     async def _confirm(self, claim: Claim, watch: Watch) -> None:
         await self._insist(watch, "queue", self._way.leases.confirm, claim.token)
@@ -231,6 +192,14 @@ class Courier:
 
     async def _park(self, claim: Claim, delay: float, watch: Watch) -> None:
         await self._insist(watch, "queue", lambda: self._way.queue.park(claim.token, delay, counted=False))
+        crash.point("parked")
+
+    async def _announce(self, claim: Claim, job_id: str) -> None:
+        """Heard or not: a late `processing` would open a job again that somebody else has ended."""
+        announce = partial(self._way.callbacks.announce, job_id)
+        with suppress(ClaimLost, Cancelled, Unreachable):
+            await self._call("callback", self._fenced(claim, announce))
+            crash.point("announced")
 
     async def _announced(self, job_id: str) -> None:
         """July has no guard against `processing` after the end, so the end waits for it."""
@@ -245,8 +214,7 @@ class Courier:
                 return await self._call(pool, function, *arguments)
             except Unreachable as error:
                 log.warning("unreachable", what=pool, reason=str(error), wait=pause, denied=error.denied or None)
-                watch.step(watch.done, watch.total)
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+                await _pause(watch, max(pause, error.retry_after or 0.0))
         raise AssertionError("the back-off never ends")
 
     async def _call(self, pool: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -256,6 +224,20 @@ class Courier:
         say = log.error if delay is None or verdict.alarm else log.warning
         answer = {"answer": verdict.meaning, "reason": verdict.reason}
         say("callback failed", job=report.outcome.job_id, failures=report.failures, wait=delay, **answer)
+
+
+async def _pause(watch: Watch, seconds: float) -> None:
+    """Sleep, however long, without looking hung. Raises what the watch is told meanwhile."""
+    left = seconds
+    while left > 0:
+        watch.step(watch.done, watch.total)
+        await asyncio.sleep(min(left, SLICE))
+        left -= SLICE
+
+
+def spoken_by(claim: Claim, outcome: Outcome) -> Outcome:
+    """The outcome under the claim that speaks of it, which may be later than the one that it was made under."""
+    return replace(outcome, metadata={**outcome.metadata, "attempt": claim.attempt, "fence": claim.fence})
 
 
 def rounded(timings: Mapping[str, float]) -> dict[str, float]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from workers.claim import Claim
-from workers.delivery import Courier, Errand, Parcel, Way
+from workers.delivery import Courier
 from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
 from workers.lease import THREAD_DIED
 from workers.logs import describe, log
 from workers.outbox import Sealed
+from workers.parcel import Errand, Parcel, Way
 from workers.report import Report
 from workers.watch import Watch
 
@@ -50,8 +51,8 @@ class Dispatch:
     def idle(self) -> bool:
         return not self._under_way
 
-    def announce(self, job_id: str) -> None:
-        self._loop.call_soon_threadsafe(self._courier.announce, job_id)
+    def announce(self, claim: Claim, job_id: str) -> None:
+        self._loop.call_soon_threadsafe(self._courier.announce, claim, job_id)
 
     def deliver(self, parcel: Parcel, watch: Watch) -> None:
         """Take a made job; its watch goes on counting here."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from workers import gpu, heartbeat, media
 from workers.callback import CallbackClient
-from workers.delivery import Encode
 from workers.job import Artifact, Output, Preset, SamplingParams
 from workers.making import Engine, Enhancer, Maker
+from workers.parcel import Encode
 from workers.prompt import compose
 from workers.prompt_rules import PromptRules, load_rules
 from workers.queue.budget import Budget

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from workers import crash
 from workers.claim import Beat, BeatReply, Claim
 from workers.errors import Cancelled, ClaimLost, Unreachable
 from workers.logs import describe, log
@@ -33,6 +35,7 @@ class Leases:
     def __init__(self, queue: Beats, *, interval: float) -> None:
         self._queue = queue
         self._interval = interval
+        self._fresh = min(FRESH, interval)
         self._held: dict[str, tuple[str | None, Watch]] = {}
         self._beaten: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -42,7 +45,7 @@ class Leases:
         """Keep this claim alive from now on, or go on with another watch."""
         with self._lock:
             self._held[claim.token] = (job_id, watch)
-            self._beaten.setdefault(claim.token, time.monotonic())
+            self._beaten.setdefault(claim.token, claim.asked)
 
     def let_go(self, token: str) -> None:
         """This claim has ended, one way or the other."""
@@ -61,10 +64,10 @@ class Leases:
         Raises `Unreachable` while nobody can say.
         """
         with self._lock:
-            held, beaten = self._held.get(token), self._beaten.get(token, 0.0)
+            held, beaten = self._held.get(token), self._beaten.get(token, -math.inf)
         if held is None:
             raise ClaimLost
-        if time.monotonic() - beaten > FRESH:
+        if time.monotonic() - beaten > self._fresh:
             self._beat([token])
         self._raise_ending(token)
 
@@ -104,8 +107,9 @@ class Leases:
             return
         sent = time.monotonic()
         reply = self._queue.beat([Beat(token, job_id, _progress(watch)) for token, (job_id, watch) in held.items()])
+        crash.point("beaten")
         with self._lock:
-            self._beaten.update({token: sent for token in held if token in self._held})
+            self._beaten |= dict.fromkeys(held.keys() & self._held.keys() - reply.lost - reply.cancelled, sent)
         for token in reply.lost:
             self._end(token, ClaimLost())
         for token in reply.cancelled:

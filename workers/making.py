@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from workers import crash
 from workers.claim import Claim
-from workers.delivery import Parcel
 from workers.errors import Rejected
 from workers.job import Job, Media, Output, Preset, Rating, SamplingParams
+from workers.parcel import Parcel
 from workers.prompt import ComposedPrompt, Enhancement
 from workers.resolve import resolve
 from workers.watch import Watch
@@ -85,6 +86,7 @@ class Maker:
             self.gate.admit(replace(job, prompt=text))
         composed = self.compose(job, preset, rating=rating, text=text)
         params = replace(params, prompt=composed.prompt, negative_prompt=composed.negative_prompt)
+        crash.point("composed")
         outputs = self.engine.generate(params, watch)
         return Parcel(
             claim=claim,

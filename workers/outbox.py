@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workers import crash
 from workers.job import Artifact
 
 RECORD = "record.json"
@@ -71,7 +72,10 @@ class Outbox:
             "artifacts": [_artifact_record(artifact) for artifact in sealed.artifacts],
         }
         _write_durably(staged / RECORD, json.dumps(record, ensure_ascii=False).encode())
+        crash.point("unsealed")
         final = self.root / sealed.job_id
+        if self.find(sealed.job_id) is None:
+            shutil.rmtree(final, ignore_errors=True)
         try:
             staged.rename(final)
         except OSError:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from workers import payload
+from workers import crash, payload
 from workers.claim import Claim
 from workers.claiming import Claimer
 from workers.dispatch import Dispatch
@@ -94,6 +94,7 @@ class Worker:
         for model in (maker.engine, maker.enhancer):
             if model is not None:
                 model.load(self.watch)
+                crash.point("loading")
                 with self._at.turn.held(self.watch):
                     model.warm_up(self.watch)
         self.ready = True
@@ -113,6 +114,7 @@ class Worker:
         self.job_id = payload.find_id(claim.body)
         self.watch = self._new_watch()
         self._at.leases.hold(claim, self.job_id, self.watch)
+        crash.point("claimed")
         handed_over = False
         try:
             self._handle(claim, self.watch)
@@ -140,9 +142,11 @@ class Worker:
             self._say_again(claim, claim.result)
             return
         job = payload.parse(claim.body)
+        crash.point("parsed")
         self.job_id, self.job_type = job.id, job.type
         sealed = self._at.outbox.find(job.id)
         if sealed is not None and claim.attempt <= MAX_DELIVERIES:
+            crash.point("resumed")
             log.info("resumed", job=job.id, type=job.type, attempt=claim.attempt)
             self._at.dispatch.resume(claim, sealed, Watch())
             return
@@ -153,19 +157,20 @@ class Worker:
         watch.timings["wait"] = waited(job)
         log.info("claimed", job=job.id, type=job.type, attempt=claim.attempt, wait_s=watch.timings["wait"])
         if claim.attempt == 1:
-            self._at.dispatch.announce(job.id)
+            self._at.dispatch.announce(claim, job.id)
         with self._at.turn.held(watch):
             parcel = self._at.maker.make(claim, job, preset, watch)
+        crash.point("made")
         log.info("made", job=job.id, type=job.type, **_spent(watch))
         self._at.dispatch.deliver(parcel, watch.successor())
 
     def _say_again(self, claim: Claim, record: dict[str, object]) -> None:
         """An earlier claim ended this job: at most its callback is still to be sent."""
         if record.get("delivered"):
-            self._at.queue.ack(claim.token, self.job_id)
-            log.info("already delivered", job=self.job_id)
+            self._settle("already delivered", claim, lambda: self._at.queue.ack(claim.token, self.job_id))
             self._at.leases.let_go(claim.token)
             return
+        crash.point("recalled")
         self._at.dispatch.report(claim, Report.from_record(record), Watch())
 
     def _reject(self, claim: Claim, error: Rejected) -> bool:
@@ -175,6 +180,7 @@ class Worker:
         if self.job_id is None:
             self._settle("buried", claim, lambda: self._at.queue.bury(claim.token, str(error)))
             return False
+        crash.point("rejected")
         report = Report.of_failure(self.job_id, error, self.job_type or "", bury)
         self._at.dispatch.report(claim, report, Watch())
         return True
@@ -193,6 +199,7 @@ class Worker:
         """End a claim here and now. If the queue cannot be reached, its lease ends by itself."""
         try:
             settle()
+            crash.point("settled")
             log.info(event, job=self.job_id, attempt=claim.attempt)
         except Unreachable as error:
             log.warning("claim left to its lease", job=self.job_id, reason=str(error))
@@ -204,6 +211,7 @@ class Worker:
         return Watch(step_limit=self._at.step_limit, on_step=self._between_steps)
 
     def _between_steps(self, watch: Watch) -> None:
+        crash.point("generating")
         self._heed_stop(watch)
         if not watch.aborted:
             self._at.turn.offer(watch)
@@ -220,6 +228,7 @@ class Worker:
     def _drain(self) -> None:
         """Deliver what is made until the grace ends; release the rest to the head of the queue."""
         stop, dispatch = self._at.stop, self._at.dispatch
+        crash.point("draining")
         until = (stop.since or time.monotonic()) + self._at.grace
         while not dispatch.idle and not stop.now and (left := until - time.monotonic()) > 0:
             self._look_alive()

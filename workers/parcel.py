@@ -1,0 +1,80 @@
+"""What delivery works on, and its doors to the outside: queue, storage and receiver as it needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from workers.claim import Claim
+from workers.job import Artifact, Delivery, Outcome, Output, SamplingParams
+from workers.lease import Leases
+from workers.outbox import Outbox
+from workers.verdict import Verdict
+from workers.watch import Watch
+
+
+class Queue(Protocol):
+    def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool: ...
+    def release(self, token: str, *, counted: bool) -> bool: ...
+    def park(self, token: str, delay: float, *, counted: bool) -> bool: ...
+    def ack(self, token: str, job_id: str | None) -> bool: ...
+    def bury(self, token: str, reason: str, job_id: str | None = None) -> bool: ...
+
+
+class Storage(Protocol):
+    """`put` raises `Unreachable` to be tried again, `Rejected` when the object is refused for good."""
+
+    def put(self, artifact: Artifact, job_type: str, user_id: str, job_id: str) -> Delivery: ...
+    def delete(self, deliveries: tuple[Delivery, ...]) -> None: ...
+
+
+class Callbacks(Protocol):
+    """Whatever happens to a callback is in its verdict; nothing is raised. `repeats` is true where the receiver
+    may miss rows that are linked late."""
+
+    @property
+    def repeats(self) -> bool: ...
+    def send(self, outcome: Outcome, user_id: str) -> Verdict: ...
+    def announce(self, job_id: str) -> None: ...
+    def adopt_image(self, outcome: Outcome) -> None: ...
+
+
+Encode = Callable[[Output, Path, SamplingParams, int], Artifact]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A made job: pixels in host memory, and what its callback will say. `limit` is the bucket's, in bytes."""
+
+    claim: Claim
+    job_id: str
+    user_id: str
+    params: SamplingParams
+    outputs: tuple[Output, ...]
+    limit: int
+    enhanced_prompt: str | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where deliveries go and what encodes them: the doors of this process to the outside."""
+
+    outbox: Outbox
+    queue: Queue
+    storage: Storage
+    callbacks: Callbacks
+    leases: Leases
+    encode: Encode
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One job on its way out: whose claim it is, and the watch that its steps move."""
+
+    claim: Claim
+    job_id: str
+    job_type: str
+    watch: Watch
