@@ -74,12 +74,10 @@ class Outbox:
         _write_durably(staged / RECORD, json.dumps(record, ensure_ascii=False).encode())
         crash.point("unsealed")
         final = self.root / sealed.job_id
-        if self.find(sealed.job_id) is None:
-            shutil.rmtree(final, ignore_errors=True)
         try:
             staged.rename(final)
         except OSError:
-            shutil.rmtree(staged, ignore_errors=True)
+            self._lose_or_replace(staged, sealed.job_id)
         _sync_folder(self.root)
         found = self.find(sealed.job_id)
         if found is None:
@@ -95,6 +93,13 @@ class Outbox:
             return Sealed(folder=folder, artifacts=artifacts, **record)
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _lose_or_replace(self, staged: Path, job_id: str) -> None:
+        """The name is taken: by a complete folder, which wins, or by a torn one."""
+        complete = self.find(job_id) is not None
+        shutil.rmtree(staged if complete else self.root / job_id, ignore_errors=True)
+        if not complete:
+            staged.rename(self.root / job_id)
 
     def discard(self, staged: Path) -> None:
         shutil.rmtree(staged, ignore_errors=True)

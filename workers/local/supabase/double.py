@@ -24,7 +24,7 @@ from workers.local.supabase.objects import ObjectStore
 from workers.local.supabase.queue_job import Dialect, QueueClient, QueueJob, Switches
 from workers.local.supabase.rest import RestApi
 from workers.local.supabase.results import Result, page, results_of
-from workers.local.supabase.storage import StorageApi
+from workers.local.supabase.storage import Put, StorageApi
 
 LIVE_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; "
 
@@ -66,6 +66,10 @@ class Double:
         """Every callback received, in order, refused ones included."""
         return [seen for seen in self._callback.seen if job_id in (None, seen.job_id)]
 
+    def puts(self) -> list[Put]:
+        """Every object written, in order, those included that were written over."""
+        return list(self._storage.seen)
+
     def rows(self, table: str, **where: Any) -> list[Row]:
         """Rows of a table in the order in which they were made."""
         return self._database.select(table, where, tail="ORDER BY created_at, rowid")
@@ -90,6 +94,7 @@ class Double:
         self.store.clear()
         self._database.clear()
         self._callback.seen.clear()
+        self._storage.seen.clear()
         self.switches.link_after, self.switches.rows_after = 0.0, 0.0
 
     async def close(self) -> None:

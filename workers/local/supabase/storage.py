@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
@@ -19,10 +21,22 @@ from workers.local.supabase.objects import ObjectStore, missing
 ROOT = "/storage/v1"
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One object as it was written. `etag` names its bytes, `sender` is a user agent, `at` the epoch in seconds."""
+
+    bucket: str
+    path: str
+    etag: str
+    sender: str
+    at: float
+
+
 class StorageApi:
     def __init__(self, store: ObjectStore, keys: Keys) -> None:
         self._store = store
         self._keys = keys
+        self.seen: list[Put] = []
 
     def routes(self) -> list[Route]:
         one = "/{bucket}/{path:path}"
@@ -52,6 +66,7 @@ class StorageApi:
             self._store.get(bucket, path)
         upsert = replaces or request.headers.get("x-upsert", "").lower() == "true"
         row = self._store.put(bucket, path, data, content_type, upsert=upsert)
+        self.seen.append(Put(bucket, path, row["etag"], request.headers.get("user-agent", ""), time.time()))
         return JSONResponse({"Key": f"{bucket}/{path}", "Id": row["id"]})
 
     async def download(self, request: Request) -> Response:
