@@ -7,9 +7,10 @@ Never a prompt, key or URL query: fields with such names are dropped, and plante
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -31,8 +32,7 @@ def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] 
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _place_of_exception,
-        _without_private_fields,
-        _without_secrets(secrets),
+        _cleaner(secrets),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -46,13 +46,14 @@ def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] 
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _readable if as_text else structlog.processors.JSONRenderer(ensure_ascii=False),
+                _readable if as_text else structlog.processors.JSONRenderer(),
             ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(True)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -72,24 +73,18 @@ def _place_of_exception(_logger: Any, _name: str, event: Event) -> Event:
     return {**event, **describe(error)} if isinstance(error, BaseException) else event
 
 
-def _without_private_fields(_logger: Any, _name: str, event: Event) -> Event:
-    return {key: value for key, value in event.items() if key.lower() not in FORBIDDEN}
-
-
-def _without_secrets(secrets: Iterable[str]) -> structlog.typing.Processor:
+def _cleaner(secrets: Iterable[str]) -> structlog.typing.Processor:
+    """Drops private fields and cuts secrets out of texts, at any depth."""
     planted = [secret for secret in secrets if len(secret) >= 8]
 
     def clean(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        for secret in planted:
-            value = value.replace(secret, "•••")
-        return value
+        if isinstance(value, str):
+            return functools.reduce(lambda text, secret: text.replace(secret, "•••"), planted, value)
+        if isinstance(value, Mapping):
+            return {clean(key): clean(item) for key, item in value.items() if str(key).lower() not in FORBIDDEN}
+        return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
 
-    def processor(_logger: Any, _name: str, event: Event) -> Event:
-        return {key: clean(value) for key, value in event.items()}
-
-    return processor
+    return lambda _logger, _name, event: clean(event)
 
 
 def _readable(_logger: Any, _name: str, event: Event) -> str:
