@@ -173,13 +173,20 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
-GOOD = (
-    'kind = "wan"\nmedia = "video"\nsize = "480*832"\nsteps = 4\nguidance = 5.0\ntier = "artistic"\nbucket_mib = 50\n'
-)
+TABLE = """
+[video_draft]
+kind = "wan"
+media = "video"
+size = "480*832"
+steps = 4
+guidance = 5.0
+tier = "artistic"
+bucket_mib = 50
+"""
 
 
 def test_an_eleventh_job_type_is_one_table(tmp_path):
-    presets = load_presets(written(tmp_path, f"[video_draft]{GOOD}frames = 33\n"))
+    presets = load_presets(written(tmp_path, f"{TABLE}frames = 33\n"))
     assert (presets["video_draft"].size, presets["video_draft"].frames) == ((480, 832), 33)
 
 
@@ -195,7 +202,7 @@ def test_an_eleventh_job_type_is_one_table(tmp_path):
 )
 def test_a_preset_that_cannot_work_is_refused_by_name(tmp_path, change, said):
     with pytest.raises(Misconfigured) as refusal:
-        load_presets(written(tmp_path, f"[video_draft]{GOOD}{change}\n"))
+        load_presets(written(tmp_path, f"{TABLE}{change}\n"))
     assert refusal.value.exit_code == 64
     assert "video_draft" in str(refusal.value)
     assert said in str(refusal.value)
