@@ -15,8 +15,8 @@ FILES = sorted(ROOT.glob("workers/**/*.py"))
 LAYERS = {
     "0": "crash errors claim job payload resolve watch verdict",
     "1": "settings known logs stop heartbeat prompt prompt_rules report",
-    "2a": "queue storage callback web",
-    "2b": "gpu turn weights media engines",
+    "2a": "queue storage callback web fetch picture decoder",
+    "2b": "compiled gpu turn weights media engines",
     "3": "worker claiming making parcel delivery dispatch lease outbox supervisor keeper slot process safety",
     "4": "kinds boot volume cli __main__ __init__",
     "double": "testing fakes local tiny",
@@ -33,7 +33,7 @@ MAY_SEE = {
 OUTSIDE = {
     "0": "",
     "1": "pydantic pydantic_settings structlog",
-    "2a": "httpx upstash_redis storage3",
+    "2a": "httpx upstash_redis storage3 h11",
     "2b": "",
     "3": "",
     "4": "typer rich click httpx",
