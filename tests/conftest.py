@@ -15,7 +15,7 @@ from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
 from workers.local.stack import LocalStack
 
-pytest_plugins = ["queue_worlds"]
+pytest_plugins = ["queue_shop", "queue_worlds"]
 
 
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:

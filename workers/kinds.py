@@ -113,9 +113,16 @@ def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0, budget: 
         settings.upstash_redis_rest_token.get_secret_value(),
         lease=settings.lease_seconds,
         take_from=settings.queue_take_from,
+        ranks=_ranks(kind),
         timeout=timeout,
         budget=budget,
     )
+
+
+@functools.cache
+def _ranks(kind: str) -> dict[str, int]:
+    """Which of a kind's job types are served first: fast ones before those of high quality."""
+    return {preset.type: int(preset.quality != "fast") for preset in load_presets().values() if preset.kind == kind}
 
 
 def open_turn(kind: Kind, settings: Settings) -> Turn | NoTurn:

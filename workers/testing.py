@@ -50,7 +50,7 @@ class MemoryQueue:
     """The queue's claim protocol in memory. Any number of threads may share one.
 
     `before` and `after` are called with each method's name and may raise `Unreachable`: the request or the reply
-    is lost then. Add a job id to `withdrawn` to cancel it.
+    is lost then. Add a job id to `withdrawn` to cancel it. Jobs are served in the order they came, without priorities.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class MemoryQueue:
         self.before: Callable[[str], None] = _nothing
         self.after: Callable[[str], None] = _nothing
         self.withdrawn: set[str] = set()
+        self.paused = False
         self.progress: dict[str, Mapping[str, Any]] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self.fence = 0
@@ -87,12 +88,12 @@ class MemoryQueue:
         elif token in self._used:
             raise ClaimLost("the token's claim has ended")
         self._reap()
-        if token not in self._held:
-            self._take(token)
+        withdrawn = [] if token in self._held or self.paused else self._take(token)
         ends = [held.ends for held in (*self._held.values(), *self._parked)]
         waiting, soonest = len(self._list) + len(self._retry), min(ends, default=None)
         next_expiry = None if soonest is None else max(0.0, soonest - self._clock())
-        return ClaimReply(self._described(token), waiting, len(self._held), next_expiry)
+        claim, paused = self._described(token), self.paused and token not in self._held
+        return ClaimReply(claim, waiting, len(self._held), next_expiry, tuple(withdrawn), paused)
 
     @_served
     def beat(self, beats: Sequence[Beat]) -> BeatReply:
@@ -166,6 +167,15 @@ class MemoryQueue:
             self.push(entry.body)
         return entry is not None
 
+    @_served
+    def pause(self) -> None:
+        self.paused = True
+
+    @_served
+    def resume(self) -> bool:
+        was, self.paused = self.paused, False
+        return was
+
     def close(self) -> None:
         """Nothing to close."""
 
@@ -180,18 +190,26 @@ class MemoryQueue:
         self._retry += [held.job for held in self._parked if held.ends <= self._clock()]
         self._parked = [held for held in self._parked if held.ends > self._clock()]
 
-    def _take(self, token: str) -> None:
+    def _take(self, token: str) -> list[str]:
+        """Claim the next job; returns those that were dropped before it, since their users had cancelled them."""
+        withdrawn = []
         while self._retry or self._list:
-            job = (
-                self._retry.popleft()
-                if self._retry
-                else _Waiting(self._list.pop() if self._tail else self._list.popleft())
-            )
-            owner = self._held.get(self._owners.get(_job_id(job.body), ""))
-            if owner is None:
-                return self._hold(token, replace(job, attempts=job.attempts + 1))
-            self._parked.append(_Held(job, 0, owner.ends))
-        return None
+            job = self._next()
+            job_id = _job_id(job.body)
+            owner = self._held.get(self._owners.get(job_id, ""))
+            if job_id in self.withdrawn:
+                withdrawn.append(job_id)
+            elif owner is not None:
+                self._parked.append(_Held(job, 0, owner.ends))
+            else:
+                self._hold(token, replace(job, attempts=job.attempts + 1))
+                break
+        return withdrawn
+
+    def _next(self) -> _Waiting:
+        if self._retry:
+            return self._retry.popleft()
+        return _Waiting(self._list.pop() if self._tail else self._list.popleft())
 
     def _hold(self, token: str, job: _Waiting) -> None:
         self.fence = max(self.fence + 1, int(self._clock() * 1000))

@@ -11,8 +11,10 @@ from typing import Any
 from workers.queue.rest import ScriptMissing
 
 FOLDER = Path(__file__).parent / "lua"
-NAMES = ("claim", "beat", "remember", "release", "park", "ack", "bury", "expire", "requeue", "check")
-FIXED_KEYS = ("retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead")
+NAMES = ("claim", "beat", "remember", "release", "park", "ack", "bury", "expire", "requeue", "push", "resume", "check")
+FIXED_KEYS = ("retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead", "since", "paused")
+PARTS = {"claim": ("common", "schedule", "claim")}
+"""What a script is joined from, where that is more than `common` and itself."""
 
 Execute = Callable[[Sequence[str | int]], Any]
 
@@ -40,7 +42,7 @@ class Scripts:
 
 @cache
 def source(name: str) -> str:
-    return "\n".join((FOLDER / f"{part}.lua").read_text("utf-8") for part in ("common", name))
+    return "\n".join((FOLDER / f"{part}.lua").read_text("utf-8") for part in PARTS.get(name, ("common", name)))
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from workers.claim import Beat, BeatReply, Claim, ClaimReply, DeadEntry
@@ -21,8 +21,8 @@ MAX_REASON = 500
 class UpstashQueue:
     """One queue as one thread sees it. Every method raises `Unreachable`; repeating any of them does no harm.
 
-    The methods that end a claim answer False where the token holds none any more. `connection` replaces the REST
-    API, e.g. by a socket.
+    The methods that end a claim answer False where the token holds none any more. `ranks` says which job types are
+    served first: those of a lower number. `connection` replaces the REST API, e.g. by a socket.
     """
 
     def __init__(
@@ -33,14 +33,18 @@ class UpstashQueue:
         *,
         lease: float,
         take_from: Literal["tail", "head"] = "tail",
+        ranks: Mapping[str, int] | None = None,
         timeout: float = 10.0,
         budget: Budget | None = None,
         connection: Connection | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.budget = budget or Budget()
         self._lease = _ms(lease)
         self._take_from = take_from
+        self._ranks = _json(ranks or {})
+        self._clock = clock
         self._push = "LPUSH" if take_from == "tail" else "RPUSH"
         self._connection = connection or RestConnection(url, token, timeout=timeout, budget=self.budget)
         self._scripts = Scripts(name, self._connection.execute)
@@ -62,7 +66,7 @@ class UpstashQueue:
         surrogates.
         """
         self.budget.require_room()
-        reply = self._scripts.run("claim", token, self._lease, _now(), self._take_from)
+        reply = self._scripts.run("claim", token, self._lease, self._now(), self._take_from, self._ranks)
         if reply == ["STALE"]:
             raise ClaimLost("the token's claim has ended")
         with understood():
@@ -83,11 +87,11 @@ class UpstashQueue:
 
     def release(self, token: str, *, counted: bool) -> bool:
         """Give the job back, to be served before all others."""
-        return self._count("release", token, int(counted), _now()) == 1
+        return self._count("release", token, int(counted), self._now()) == 1
 
     def park(self, token: str, delay: float, *, counted: bool) -> bool:
         """Give the job back, to be served after the delay."""
-        return self._count("park", token, int(counted), _now(), _ms(delay)) == 1
+        return self._count("park", token, int(counted), self._now(), _ms(delay)) == 1
 
     def ack(self, token: str, job_id: str | None) -> bool:
         """The job is done, and what was remembered of it is delivered."""
@@ -95,7 +99,7 @@ class UpstashQueue:
 
     def bury(self, token: str, reason: str, job_id: str | None = None) -> bool:
         """Move the job to the dead list, the newest of which are kept. The body does not travel for this."""
-        header = {"id": token, "job_id": job_id, "reason": reason[:MAX_REASON], "at": time.time()}
+        header = {"id": token, "job_id": job_id, "reason": reason[:MAX_REASON], "at": self._clock()}
         return self._count("bury", token, _json(header)) == 1
 
     def expire(self, tokens: Sequence[str]) -> int:
@@ -103,8 +107,16 @@ class UpstashQueue:
         return self._count("expire", *tokens) if tokens else 0
 
     def push(self, payload: str) -> int:
-        """Add a job as a producer does; the length of the producers' list."""
-        return _number(self._connection.execute((self._push, self.name, payload)))
+        """Add a job as a producer does, and announce it; the length of the producers' list."""
+        return self._count("push", payload, self._push)
+
+    def pause(self) -> None:
+        """Serve no job until resumed. What is claimed already goes on."""
+        self._connection.execute(("SET", f"{self.name}:paused", "1"))
+
+    def resume(self) -> bool:
+        """Whether it was paused."""
+        return self._count("resume") == 1
 
     def waiting(self) -> int:
         return sum(_number(self._connection.execute(("LLEN", key))) for key in (self.name, f"{self.name}:retry"))
@@ -125,6 +137,9 @@ class UpstashQueue:
     def _count(self, script: str, *arguments: str | int) -> int:
         return _number(self._scripts.run(script, *arguments))
 
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
 
 def _number(reply: Any) -> int:
     if not isinstance(reply, int):
@@ -133,14 +148,16 @@ def _number(reply: Any) -> int:
 
 
 def _claim_reply(token: str, reply: Sequence[Any]) -> ClaimReply:
-    status, waiting, in_flight, expiry, *fields = reply
-    if status not in ("JOB", "NONE"):
+    status, waiting, in_flight, expiry, withdrawn, *fields = reply
+    if status not in ("JOB", "NONE", "PAUSED"):
         raise ValueError(status)
     return ClaimReply(
         claim=_claim(token, *fields) if status == "JOB" else None,
         waiting=int(waiting),
         in_flight=int(in_flight),
         next_expiry=int(expiry) / 1000 if int(expiry) >= 0 else None,
+        withdrawn=tuple(withdrawn),
+        paused=status == "PAUSED",
     )
 
 
@@ -162,7 +179,3 @@ def _json(value: Mapping[str, Any] | None) -> str:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,8 +1,8 @@
--- ARGV: token, lease in ms, the caller's epoch in ms, the end to take from ("tail" or "head").
--- Reply: {"STALE"}, or {"NONE" | "JOB", waiting, in flight, ms to the next expiry or -1} followed, for a job, by
--- body, attempt, crashes, fence, remembered record or nil, "1" when that was delivered.
+-- ARGV: token, lease in ms, the caller's epoch in ms, the end to take from ("tail" or "head"), type -> rank as JSON.
+-- Reply: {"STALE"}, or {"NONE" | "PAUSED" | "JOB", waiting, in flight, ms to the next expiry or -1, withdrawn jobs that
+-- were dropped}, followed, for a job, by body, attempt, crashes, fence, remembered record or nil, "1" when delivered.
 local token, lease_ms, now_ms, from_tail = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'tail'
-local MAX_DUPLICATES = 10
+local MAX_PASSED = 10 -- copies and withdrawn jobs that one claim passes over
 
 -- Bodies whose lock ran out go to the tail of retry. Only a claim that somebody held counts as a crash.
 local function reap()
@@ -28,19 +28,25 @@ local function reap()
   return live, soonest
 end
 
--- Which element comes next: its id where it came back earlier, and its body.
-local function choose()
+-- What comes next, one item at each call: what came back earlier, then the producers' list.
+local ordered
+local function following()
   local id = call('LINDEX', RETRY, 0)
-  if id then return id, call('HGET', BODIES, id) end
-  return nil, call('LINDEX', QUEUE, from_tail and -1 or 0)
+  if id then
+    local item = read(id)
+    item.id = id
+    return item
+  end
+  ordered = ordered or in_order(decoded(ARGV[5]) or {}, now_ms, from_tail)
+  return table.remove(ordered, 1)
 end
 
-local function remove(id)
-  if id then
+local function remove(item)
+  if item.id then
     call('LPOP', RETRY)
-    erase(id)
+    erase(item.id)
   else
-    call(from_tail and 'RPOP' or 'LPOP', QUEUE)
+    pull(item, now_ms, from_tail)
   end
 end
 
@@ -57,36 +63,39 @@ local function keep(fence, job)
   own(job, token, lease_ms)
 end
 
-local function take(record, job)
+local function take(item, job)
   local fence = next_number(now_ms)
-  record.attempts = record.attempts + 1
-  write(token, record)
+  item.attempts = item.attempts + 1
+  write(token, item)
   call('HSET', INFLIGHT, token, fence)
   keep(fence, job)
+  if item.user then call('SET', key('served', item.user), fence, 'PX', SERVED_MS) end
 end
 
--- True when something was taken. A duplicate of a job in work waits until the owner's lock may have ended.
+-- Takes the next job, if there is one. A copy of a job in work waits until the owner's lock may have ended; a withdrawn
+-- job is dropped. Returns the withdrawn ones.
 local function take_next()
-  for _ = 1, MAX_DUPLICATES do
-    local id, body = choose()
-    if not id and not body then return false end
-    local record = {body = body, attempts = 0, crashes = 0}
-    if id then record = read(id) end
-    local job = find_id(body)
+  local withdrawn = {}
+  for _ = 1, MAX_PASSED do
+    local item = following()
+    if not item then break end
+    local job = find_id(item.body)
     local wait = owned_for(job)
-    if wait > 0 then
-      hold_back(record, wait, now_ms)
-    elseif body then
-      take(record, job)
+    if job and call('EXISTS', 'cancel:' .. job) == 1 then
+      table.insert(withdrawn, job)
+    elseif wait > 0 then
+      hold_back(item, wait, now_ms)
+    elseif item.body then
+      take(item, job)
     end
-    remove(id)
-    if body and wait == 0 then return true end
+    remove(item)
+    if held(token) > 0 then break end
   end
-  return false
+  return withdrawn
 end
 
-local function reply(live, soonest)
-  local counts = {'NONE', call('LLEN', QUEUE) + call('LLEN', RETRY), live, soonest}
+local function reply(status, live, soonest, withdrawn)
+  local counts = {status, call('LLEN', QUEUE) + call('LLEN', RETRY), live, soonest, withdrawn}
   local fence = held(token)
   if fence == 0 then return counts end
   local record = read(token)
@@ -96,7 +105,7 @@ local function reply(live, soonest)
   for _, value in ipairs({record.body, record.attempts, record.crashes, string.format('%.0f', fence)}) do
     table.insert(counts, value)
   end
-  counts[9], counts[10] = result[1], result[2]
+  counts[10], counts[11] = result[1], result[2]
   return counts
 end
 
@@ -108,9 +117,11 @@ end
 local fence = held(token)
 if fence > 0 then
   keep(string.format('%.0f', fence), find_id(call('HGET', BODIES, token)))
-  return reply(reap())
+  local live, soonest = reap()
+  return reply('NONE', live, soonest, {})
 end
 if known() then return {'STALE'} end
 local live, soonest = reap()
-if take_next() then live = live + 1 end
-return reply(live, soonest)
+if call('EXISTS', PAUSED) == 1 then return reply('PAUSED', live, soonest, {}) end
+local withdrawn = take_next()
+return reply('NONE', live + (held(token) > 0 and 1 or 0), soonest, withdrawn)

@@ -1,6 +1,6 @@
 -- Joined before every other script. KEYS are the fixed keys of one queue, always in this order.
 -- Every script writes the new place of a body before it clears the old one: an error between loses nothing.
-local QUEUE, RETRY, BODIES, ATTEMPTS, CRASHES, INFLIGHT, FENCE, DEAD = unpack(KEYS)
+local QUEUE, RETRY, BODIES, ATTEMPTS, CRASHES, INFLIGHT, FENCE, DEAD, SINCE, PAUSED = unpack(KEYS)
 local call = redis.call
 
 local USED_MS = 3600000 -- how long a token that held a claim stays known after the claim has ended
@@ -90,6 +90,18 @@ local function unwrapped(value)
   return type(value) == 'table' and value or nil
 end
 
+-- The epoch in ms of a UTC time as producers write it, nil where a value is none.
+local function epoch_ms(value)
+  local form = '^(%d%d%d%d)%-(%d%d)%-(%d%d)T(%d%d):(%d%d):(%d%d)%.?%d*(.*)$'
+  local year, month, day, hour, minute, second, zone = string.match(type(value) == 'string' and value or '', form)
+  if zone ~= 'Z' and zone ~= '+00:00' then return nil end
+  local from_march = (month + 9) % 12 -- years that begin in March have their odd day at the end
+  year = year - math.floor(from_march / 10)
+  local leaps = math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+  local days = 365 * year + leaps + math.floor((from_march * 306 + 5) / 10) + day - 719469
+  return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000
+end
+
 -- The job id in a body, nil where there is none to be read.
 local function find_id(body)
   if not body or #body > MAX_BODY then return nil end
@@ -108,4 +120,9 @@ end
 local function disown(body, token)
   local job = find_id(body)
   if job and call('GET', key('owner', job)) == token then call('DEL', key('owner', job)) end
+end
+
+-- Wakes the workers that listen. A claim that comes early finds nothing, one that nobody hears of comes later.
+local function announce()
+  redis.pcall('PUBLISH', 'wake:' .. QUEUE, '1')
 end

@@ -4,4 +4,5 @@ local ended = 0
 for _, token in ipairs(ARGV) do
   ended = ended + call('DEL', key('lock', token))
 end
+if ended > 0 then announce() end
 return ended

@@ -6,4 +6,5 @@ if ARGV[2] ~= '1' then record.attempts = record.attempts - 1 end
 put_back(record, 'LPUSH', tonumber(ARGV[3]))
 disown(record.body, token)
 leave(token)
+announce()
 return 1

@@ -8,6 +8,7 @@ for _, entry in ipairs(call('LRANGE', DEAD, 0, -1)) do
     call('LREM', DEAD, 1, entry)
     local job = find_id(body)
     if job then call('DEL', key('result', job)) end
+    announce()
     return 1
   end
 end
