@@ -105,6 +105,11 @@ def test_the_id_of_a_broken_message_is_still_found():
     assert find_id('{"id": "nobody"}') is None
 
 
+def test_an_id_in_another_place_is_another_jobs():
+    assert find_id(changed(id=None, metadata={"id": JOB})) is None
+    assert find_id(changed(id="nobody", config={"job_id": JOB})) is None
+
+
 @pytest.mark.parametrize(
     ("values", "rating"),
     [

@@ -91,9 +91,16 @@ def decode(raw: str) -> dict[str, Any]:
 
 
 def find_id(raw: str) -> str | None:
-    """The job id in a message that cannot be parsed, so that its user still hears of it. Bounded work."""
-    found = _ID_ANYWHERE.search(raw[:MAX_ENVELOPE])
-    return found.group(1) if found else None
+    """The job id of a message that may be wrong or unreadable, so that its user still hears of it. Bounded work.
+
+    In a message that can be read, an id elsewhere than in its own place is another job's.
+    """
+    try:
+        own = decode(raw).get("id")
+    except Rejected:
+        found = _ID_ANYWHERE.search(raw[:MAX_ENVELOPE])
+        return found.group(1) if found else None
+    return own if isinstance(own, str) and UUID.fullmatch(own) else None
 
 
 def _loads(text: str) -> Any:
