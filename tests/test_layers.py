@@ -14,7 +14,7 @@ FILES = sorted(ROOT.glob("workers/**/*.py"))
 
 LAYERS = {
     "0": "crash errors claim job payload resolve watch verdict",
-    "1": "settings known logs stop heartbeat prompt prompt_rules report",
+    "1": "settings known logs stop heartbeat prompt prompt_rules report wear",
     "2a": "queue storage callback web fetch picture decoder",
     "2b": "compiled gpu turn weights media engines",
     "3": "worker claiming making parcel delivery dispatch lease outbox supervisor keeper slot process safety",

@@ -24,7 +24,7 @@ from workers.logs import log
 from workers.outbox import Sealed
 from workers.parcel import Parcel, Way
 from workers.report import Report
-from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, next_delay
+from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, jittered, next_delay
 from workers.watch import Watch
 
 UPLOADS = 16
@@ -126,7 +126,7 @@ class Courier:
         crash.point("released")
 
     async def retry(self, claim: Claim) -> None:
-        await self._call("queue", lambda: self._way.queue.park(claim.token, RETRY_AFTER, counted=True))
+        await self._call("queue", lambda: self._way.queue.park(claim.token, jittered(RETRY_AFTER), counted=True))
 
     async def acknowledge(self, claim: Claim, job_id: str | None) -> None:
         await self._call("queue", self._way.queue.ack, claim.token, job_id)

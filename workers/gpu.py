@@ -69,6 +69,15 @@ def memory(device: str) -> Memory | None:
     return Memory(total=total, free=free, peak=torch.cuda.max_memory_allocated(device))
 
 
+def held(device: str) -> int:
+    """Bytes of the card that tensors of this process hold."""
+    if not on_card(device):
+        return 0
+    import torch
+
+    return torch.cuda.memory_allocated(device)
+
+
 def card_name(device: str) -> str:
     if not on_card(device):
         return "CPU"

@@ -40,6 +40,7 @@ class Leases:
         self._beaten: dict[str, float] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def hold(self, claim: Claim, job_id: str | None, watch: Watch) -> None:
         """Keep this claim alive from now on, or go on with another watch."""
@@ -73,10 +74,14 @@ class Leases:
 
     def start(self, on_tick: Callable[[], None]) -> None:
         """Begin to beat; `on_tick` is called about once a second, for signs of life of other kinds."""
-        threading.Thread(target=self._run, args=(on_tick,), name="beat", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(on_tick,), name="beat", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
+        """Stop beating, after a last tick: the supervisor reads there how this process ended."""
         self._closed.set()
+        if self._thread is not None:
+            self._thread.join(TICK)
 
     def beat_all(self) -> None:
         """Renew every claim that makes progress. An unreachable queue is said once and tried again."""
@@ -96,6 +101,7 @@ class Leases:
                 if time.monotonic() >= due:
                     due = time.monotonic() + self._interval
                     self.beat_all()
+            on_tick()
         except BaseException as error:
             log.error("beat thread died", **describe(error))
             os._exit(THREAD_DIED)

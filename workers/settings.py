@@ -39,10 +39,12 @@ class Settings(BaseSettings):
     adopt_images: bool = True
     queue_take_from: Literal["tail", "head"] = "tail"
     command_budget: int = Field(default=0, ge=0)
+    wake_ups: bool = True
 
     model_root: Path = Path("/workspace/models")
     hf_home: Path | None = None
     outbox_dir: Path | None = None
+    outbox_max_gb: float = Field(default=10.0, ge=0)
     device: Literal["", "cuda", "cpu"] = ""
     qwen_variant: Literal["auto", "base", "instruct"] = "auto"
     enhance_seconds: float = Field(default=30.0, gt=0, le=60)
@@ -50,11 +52,14 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(default=45.0, ge=1)
     drain_seconds: float = Field(default=25.0, ge=0)
+    recycle_jobs: int = Field(default=2000, ge=0)
+    recycle_rss_gb: float = Field(default=12.0, ge=0)
     max_rating: Rating = "sfw"
     default_rating: Rating = "sfw"
 
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_dir: Path | None = None
     runpod_pod_id: str = ""
 
     @field_validator("supabase_url", "upstash_redis_rest_url", "callback_url")
@@ -64,7 +69,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with https://")
         return value.rstrip("/")
 
-    @field_validator("job_callback_secret", "outbox_dir", "hf_home", mode="before")
+    @field_validator("job_callback_secret", "outbox_dir", "hf_home", "log_dir", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

@@ -44,6 +44,11 @@ class Verdict:
         return self.meaning == "accepted"
 
 
+def jittered(seconds: float) -> float:
+    """Up to a fifth longer, so that those who failed together do not come back together."""
+    return seconds * _uniform(1.0, 1.2)
+
+
 def next_delay(
     failures: int, verdict: Verdict | None = None, *, uniform: Callable[[float, float], float] = _uniform
 ) -> float | None:

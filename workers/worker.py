@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from workers import crash, payload
@@ -19,7 +19,9 @@ from workers.making import Maker, waited
 from workers.outbox import Outbox
 from workers.report import Report
 from workers.stop import Stop
+from workers.verdict import jittered
 from workers.watch import Watch
+from workers.wear import Wear
 
 MAX_ATTEMPTS = 3
 MAX_CRASHES = 2
@@ -61,6 +63,7 @@ class Workplace:
     poll: float
     grace: float
     step_limit: float
+    wear: Wear = field(default_factory=Wear)
 
 
 class Worker:
@@ -78,7 +81,7 @@ class Worker:
         code = 0
         try:
             self._load()
-            while not self._at.stop.requested:
+            while not self._at.stop.requested and not self._at.wear.out(self._at.dispatch.delivered):
                 self._turn()
         except EngineBroken as error:
             log.error("engine broken", reason=str(error), exit_code=error.exit_code)
@@ -97,6 +100,7 @@ class Worker:
                 crash.point("loading")
                 with self._at.turn.held(self.watch):
                     model.warm_up(self.watch)
+        self._at.wear.begin()
         self.ready = True
         log.info("ready", kind=maker.kind, model=maker.engine.model_name, **_spent(self.watch))
 
@@ -191,7 +195,7 @@ class Worker:
                   attempt=claim.attempt, **describe(error))  # fmt: skip
         if claim.attempt >= MAX_ATTEMPTS:
             return self._reject(claim, Rejected(GAVE_UP, code="failed"))
-        delay = RETRY_DELAYS[claim.attempt - 1]
+        delay = jittered(RETRY_DELAYS[claim.attempt - 1])
         self._settle("parked", claim, lambda: self._at.queue.park(claim.token, delay, counted=True))
         return False
 
