@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -19,12 +18,11 @@ Say = Callable[[], object]
 @pytest.fixture(autouse=True)
 def _logs_as_before():
     root, before = logging.getLogger(), structlog.get_config()
-    logging.captureWarnings(False)
-    handlers, level = root.handlers[:], root.level
+    handlers, level, factory = root.handlers[:], root.level, logging.getLogRecordFactory()
     yield
     root.handlers[:], root.level = handlers, level
     structlog.configure(**before)
-    logging.captureWarnings(False)
+    logging.setLogRecordFactory(factory)
 
 
 @pytest.fixture
@@ -150,8 +148,13 @@ def test_configuring_again_does_not_say_everything_twice(lines):
         assert len(lines(lambda: log.info("claimed"))) == 1
 
 
-def test_a_librarys_warning_is_an_event_too(event):
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        said = event(lambda: warnings.warn("this will go away\nsoon", UserWarning, stacklevel=1))
-    assert "go away" in said["event"]
+def test_a_library_is_quoted_with_its_own_words_only(event):
+    said = event(lambda: logging.getLogger("some.library").warning("cut %s to %d tokens", "a red bicycle", 77))
+    assert (said["event"], said["library"]) == ("cut %s to %d tokens", "some.library")
+    assert said["at"].startswith("test_logs.py:")
+
+
+def test_a_librarys_finished_sentence_is_not_quoted(event):
+    said = event(lambda: logging.getLogger("some.library").warning("a red bicycle was cut"))
+    assert said["event"] == "library message"
+    assert said["at"].startswith("test_logs.py:")

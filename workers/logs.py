@@ -2,7 +2,8 @@
 
     log.info("delivered", job=job_id, type=job_type, seconds=2.1)
 
-Never a prompt, key or URL query: fields with such names are dropped, and planted secrets are cut out of any text.
+Never a prompt, key or URL query: fields with such names are dropped, planted secrets are cut out of any text, and of
+what libraries and exceptions say only the kind and the place are kept, since both quote what they were given.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+import threading
+import warnings
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
 
@@ -19,13 +24,19 @@ FORBIDDEN = frozenset(
     {"prompt", "negative_prompt", "enhanced_prompt", "body", "payload", "token", "key", "url", "headers"}
 )
 NOISY = ("httpx", "httpcore", "urllib3", "PIL", "diffusers", "transformers", "huggingface_hub", "asyncio")
+FILE_BYTES = 10 * 2**20
+FILES_KEPT = 5
+OURS = "workers"
 Event = MutableMapping[str, Any]
 
-log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("workers")
+log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(OURS)
 
 
-def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] = ()) -> None:
-    """Send every log of this process to stdout in one form. `fmt` is "auto", "json" or "text"."""
+def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] = (), file: Path | None = None) -> None:
+    """Send every log of this process to stdout in one form, and as JSON to a rotated `file` of its own.
+
+    `fmt` is "auto", "json" or "text". Raises `OSError` where the file cannot be written.
+    """
     as_text = fmt == "text" or (fmt == "auto" and sys.stdout.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -40,22 +51,26 @@ def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] 
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _readable if as_text else structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
+    as_json = structlog.processors.JSONRenderer()
+    handlers = [_formatted(logging.StreamHandler(sys.stdout), shared, _readable if as_text else as_json)]
+    if file is not None:
+        handlers.append(_formatted(_rotated(file), shared, as_json))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = handlers
     root.setLevel(level.upper())
-    logging.captureWarnings(True)
+    logging.setLogRecordFactory(_Record)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def catch_the_rest() -> None:
+    """Make events of what would print itself: warnings, and exceptions that nobody caught. For a whole process."""
+
+    warnings.showwarning = _warned
+    sys.excepthook = lambda _kind, error, _trace: log.error("unhandled", **describe(error))
+    threading.excepthook = lambda thrown: log.error("unhandled", **describe(thrown.exc_value or SystemExit()))
+    sys.unraisablehook = lambda thrown: log.error("unhandled", **describe(thrown.exc_value or SystemExit()))
+    logging.raiseExceptions = False  # the standard handler prints the event that it could not write
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -63,8 +78,59 @@ def describe(error: BaseException) -> dict[str, str]:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else ""
+    where = _place(trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else ""
     return {"error": type(error).__name__, "at": where}
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    log.warning("library warning", category=category.__name__, at=_place(filename, lineno))
+
+
+class _Record(logging.LogRecord):
+    """A library's message by its place, and by its constant part where it has one: the rest may quote a prompt.
+
+    Every handler gets it like this, also those that libraries bring along.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.facts: dict[str, str] = {}
+        if self.name == OURS:
+            return
+        self.facts = {"library": self.name, "at": _place(self.pathname, self.lineno)}
+        if self.exc_info and self.exc_info[1]:
+            self.facts |= describe(self.exc_info[1])
+        self.msg = str(self.msg) if self.args else "library message"
+        self.args, self.exc_info, self.stack_info = (), None, None
+
+
+def _formatted(
+    handler: logging.Handler, shared: list[structlog.typing.Processor], renderer: structlog.typing.Processor
+) -> logging.Handler:
+    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[_facts, *shared], processors=last))
+    return handler
+
+
+def _rotated(file: Path) -> logging.Handler:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return RotatingFileHandler(file, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+
+
+def _place(filename: str, line: int) -> str:
+    return f"{filename.rpartition('/')[2]}:{line}"
+
+
+def _facts(_logger: Any, _name: str, event: Event) -> Event:
+    record = event.get("_record")
+    return {**event, **record.facts} if isinstance(record, _Record) else event
 
 
 def _place_of_exception(_logger: Any, _name: str, event: Event) -> Event:
