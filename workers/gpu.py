@@ -36,6 +36,8 @@ class Memory:
 
 def pick_device(wanted: str = "") -> str:
     """`wanted`, or "cuda" where there is a card, else "cpu". Raises `Misconfigured` for a card that is not there."""
+    if wanted == "cpu":
+        return wanted
     import torch
 
     if torch.cuda.is_available():
