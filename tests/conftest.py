@@ -21,7 +21,7 @@ pytest_plugins = ["queue_shop", "queue_worlds"]
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:
     faults, app = Faults(), Gateway(redis.url, TOKEN)
     with LocalServer(Faulty(app, faults), close=app.close) as server:
-        yield RunningGateway(server.url, TOKEN, redis, faults)
+        yield RunningGateway(server.url, TOKEN, redis, faults, app)
 
 
 @pytest.fixture(scope="session")

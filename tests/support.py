@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from workers.local.faults import Faults
+from workers.local.gateway import Gateway
 from workers.local.redis import RedisServer
 
 # One request to a service on this machine. Without TLS there is no certificate store to read, which takes 40 ms.
@@ -21,12 +22,13 @@ TOKEN = "local-rest-token"
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """A gateway with the redis behind it. `faults` strike its requests until the test ends."""
+    """A gateway with the redis behind it. `faults` strike its requests until the test ends; `app` counts them."""
 
     url: str
     token: str
     redis: RedisServer
     faults: Faults
+    app: Gateway
 
     def client(self, **headers: str) -> httpx.Client:
         own = {"Authorization": f"Bearer {self.token}", **headers}

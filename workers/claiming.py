@@ -16,6 +16,10 @@ from workers.stop import Stop
 
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 SLICE = 15.0
+SHORTEST = 0.01
+
+Pace = Callable[[ClaimReply, float], float]
+"""How long to wait before an empty queue is asked again, from every answer and the time at which it was asked for."""
 
 
 class Claims(Protocol):
@@ -23,11 +27,14 @@ class Claims(Protocol):
 
 
 class Claimer:
-    """Asks one queue for jobs. `poll` is the pause after an empty answer, `lease` the life of a claim, in seconds."""
+    """Asks one queue for jobs. `poll` is the pause after an empty answer, `lease` the life of a claim, in seconds;
+    `pace` may choose another pause."""
 
-    def __init__(self, queue: Claims, stop: Stop, *, poll: float, lease: float) -> None:
-        self._queue, self._stop = queue, stop
-        self._poll, self._lease = poll, lease
+    def __init__(self, queue: Claims, stop: Stop, *, poll: float, lease: float, pace: Pace | None = None) -> None:
+        self._queue, self._stop, self._lease = queue, stop, lease
+        self._pace: Pace = pace or (lambda reply, asked: poll)
+        self._paused = False
+        self.waiting: int | None = None
         self._token: tuple[str, float] | None = None
         self._failures = 0
 
@@ -49,12 +56,23 @@ class Claimer:
                 self._token = (token, made)
             self.back_off(str(error), look_alive, wish=error.retry_after, denied=error.denied)
             return None
-        self._failures = 0
+        self._failures, self.waiting = 0, reply.waiting
+        self._tell(reply)
+        pause = self._pace(reply, asked)
         if reply.claim is None:
-            self._stop.sleep(min(self._poll, reply.next_expiry or self._poll))
+            until_expiry = pause if reply.next_expiry is None else max(SHORTEST, reply.next_expiry)
+            self._stop.sleep(min(pause, until_expiry))
             return None
         crash.point("claim-unheard")
         return replace(reply.claim, asked=asked)
+
+    def _tell(self, reply: ClaimReply) -> None:
+        """What this answer says that the logs of all workers together should hold."""
+        for job_id in reply.withdrawn:
+            log.info("cancelled", job=job_id, phase="waiting")
+        if reply.paused != self._paused:
+            self._paused = reply.paused
+            log.info("queue paused" if reply.paused else "queue resumed", waiting=reply.waiting)
 
     def back_off(
         self, reason: str, look_alive: Callable[[], None], *, wish: float | None = None, denied: bool = False

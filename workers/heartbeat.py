@@ -23,7 +23,8 @@ class Heartbeat:
 
     `generation` counts the starts of this worker under one supervisor. `deadline` is when the present phase counts as
     hung unless its marker moves. `tokens` are the claims held. `step` of `total` is the progress of the phase, `done`
-    and `failed` count the jobs of this process, `vram` is in bytes.
+    and `failed` count the jobs of this process, `commands` those sent to redis today. `waiting` is the length of the
+    queue at the last claim. `vram` is in bytes.
     """
 
     generation: int
@@ -39,6 +40,8 @@ class Heartbeat:
     vram: int = 0
     done: int = 0
     failed: int = 0
+    commands: int = 0
+    waiting: int | None = None
 
     @property
     def percent(self) -> int | None:

@@ -34,18 +34,38 @@ def test_status_counts_every_state(worker):
     worker.park("later", 60.0, counted=False)
     worker.bury("hopeless", "unreadable")
     found = call_json("status")["queues"]
-    assert found["sdxl_queue"] == {"waiting": 2, "retry": 0, "in_flight": 1, "parked": 1, "dead": 1}
+    assert found["sdxl_queue"] == {"waiting": 2, "retry": 0, "in_flight": 1, "parked": 1, "dead": 1, "paused": False}
     assert set(found["wan_queue"].values()) == {0}
     assert "sdxl_queue" in call("status").stdout
 
 
 def test_status_shows_the_workers_of_this_machine_that_live(at_stack):
-    alive = Heartbeat(1, pid=1, phase="denoise", deadline=0, monotonic=time.monotonic(), step=3, total=15, done=4)
+    now = time.monotonic()
+    alive = Heartbeat(1, pid=1, phase="denoise", deadline=0, monotonic=now, step=3, total=15, done=4, commands=1234)
     heartbeat.write(heartbeat.path_of("sdxl"), alive)
     heartbeat.write(heartbeat.path_of("wan"), Heartbeat(1, pid=2**22 + 1, phase="idle", deadline=0, monotonic=0))
     (shown,) = call_json("status")["workers"]
     assert (shown["worker"], shown["phase"], shown["percent"], shown["done"]) == ("sdxl", "denoise", 20, 4)
-    assert "denoise" in call("status").stdout
+    assert shown["commands"] == 1234
+    assert {"denoise", "1234"} <= set(call("status").stdout.split())
+
+
+def test_a_paused_queue_gives_no_job_until_it_is_resumed(worker):
+    call("submit", "sdxl_image_fast", "a red bicycle")
+    assert "sdxl_queue is paused" in call("pause", "sdxl").stdout
+    assert worker.claim("a").paused
+    assert "paused" in call("status").stdout
+    assert {name: found["paused"] for name, found in call_json("status")["queues"].items()} == {
+        "sdxl_queue": True,
+        "wan_queue": False,
+    }
+    assert "is served again" in call("resume", "sdxl").stdout
+    assert worker.claim("a").claim is not None
+    assert "was not paused" in call("resume", "sdxl").stdout
+
+
+def test_only_a_queue_that_exists_can_be_paused(at_stack):
+    assert call("pause", "audio").exit_code == 2
 
 
 def test_the_dead_list_tells_no_prompt_but_showing_an_entry_does(worker):

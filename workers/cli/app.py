@@ -10,6 +10,7 @@ from workers.cli.check import check
 from workers.cli.dead import dead, replay
 from workers.cli.demo import demo
 from workers.cli.models import models
+from workers.cli.pause import pause, resume
 from workers.cli.run import run, supervise
 from workers.cli.screen import Commands
 from workers.cli.status import status
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, supervise, check, submit, status, replay):
+for command in (demo, run, supervise, check, submit, status, pause, resume, replay):
     app.command()(command)
 app.add_typer(dead, name="dead")
 app.add_typer(models, name="models")

@@ -24,13 +24,15 @@ PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Jobs of one queue by state. `retry` are served before `waiting`; `parked` wait for their time."""
+    """Jobs of one queue by state. `retry` are served before `waiting`; `parked` wait for their time. No job of a
+    `paused` queue is served."""
 
     waiting: int
     retry: int
     in_flight: int
     parked: int
     dead: int
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class QueueView:
                 in_flight=len(fences) - parked,
                 parked=parked,
                 dead=int(self._redis.execute(("LLEN", f"{self.name}:dead"))),
+                paused=self._redis.execute(("EXISTS", f"{self.name}:paused")) == 1,
             )
 
     def remembered(self, job_id: str) -> Remembered | None:

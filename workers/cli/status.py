@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show both queues, and the workers that run on this machine."""
+    """Show both queues, and the workers that run on this machine with the queue commands they sent today."""
     from workers.cli.queues import views
     from workers.settings import load_settings
 
@@ -57,18 +57,19 @@ def _facts(name: str, beat: Heartbeat) -> dict[str, object]:
 def _queue_table(counts: dict[str, Counts]) -> Table:
     from rich.table import Table
 
-    table = Table("queue", "waiting", "retry", "in flight", "parked", "dead", box=None)
+    table = Table("queue", "waiting", "retry", "in flight", "parked", "dead", "", box=None)
     for name, count in counts.items():
-        table.add_row(name, *map(str, asdict(count).values()))
+        *numbers, paused = asdict(count).values()
+        table.add_row(name, *map(str, numbers), "paused" if paused else "")
     return table
 
 
 def _worker_table(beats: dict[str, Heartbeat]) -> Table:
     from rich.table import Table
 
-    table = Table("worker", "pid", "phase", "job type", "progress", "done", "failed", "last sign", box=None)
+    table = Table("worker", "pid", "phase", "job type", "progress", "done", "failed", "commands", "last sign", box=None)
     for name, beat in beats.items():
         progress = "" if beat.percent is None else f"{beat.percent} %"
-        facts = (beat.pid, beat.phase, beat.type or "", progress, beat.done, beat.failed, f"{beat.age():.0f} s ago")
-        table.add_row(name, *map(str, facts))
+        facts = (beat.pid, beat.phase, beat.type or "", progress, beat.done, beat.failed, beat.commands)
+        table.add_row(name, *map(str, facts), f"{beat.age():.0f} s ago")
     return table

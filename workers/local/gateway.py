@@ -27,12 +27,16 @@ _GREETING: Sequence[Command] = (
 
 
 class Gateway:
-    """The application. One redis connection serves all requests, one more each subscription."""
+    """The application. One redis connection serves all requests, one more each subscription.
+
+    `commands` counts what the service would bill: a script is one command, whatever it calls.
+    """
 
     def __init__(self, redis_url: str, token: str) -> None:
         self._redis_url = redis_url
         self._token = token
         self._redis = Connection(redis_url, _GREETING)
+        self.commands = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -70,11 +74,13 @@ class Gateway:
         refused = refusal(command)
         if refused:
             raise _Refused(refused)
+        self.commands += 1
         (reply,) = await self._redis.batch([command])
         return JSONResponse(_result(reply, request), 400 if isinstance(reply, RespError) else 200)
 
     async def _many(self, request: Request, *, atomic: bool) -> Response:
         commands = _commands(_json(await request.body()))
+        self.commands += len(commands)
         replies = await (self._transaction(commands) if atomic else self._pipeline(commands))
         return JSONResponse([_result(reply, request) for reply in replies])
 
@@ -97,6 +103,7 @@ class Gateway:
     def _stream(self, command: Command) -> Response:
         if len(command) < 2:
             raise _Refused(f"ERR wrong number of arguments for '{command[0].decode()}' command")
+        self.commands += 1
         events = _events(Connection(self._redis_url, _GREETING), command)
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
