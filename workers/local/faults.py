@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -104,7 +104,10 @@ class Faulty:
         if scope["path"] == "/_faults":
             response = await self._switch(Request(scope, receive))
             return await response(scope, receive, send)
-        body = await Request(scope, receive).body()
+        try:
+            body = await Request(scope, receive).body()
+        except ClientDisconnect:
+            return None  # whoever sent it died on the way
         handler = self._app
         for fault in reversed(self._faults.strike(scope["path"], body)):
             handler = _behind(fault, handler)

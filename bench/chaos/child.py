@@ -1,0 +1,110 @@
+"""What a forked worker does: a true worker process around an engine without a model, told when to die or freeze."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import numpy as np
+
+from workers import boot, claiming, crash, delivery, kinds, payload, verdict, web, worker
+from workers.claim import Claim
+from workers.fakes import FakeEngine, FakeEnhancer
+from workers.job import Output, SamplingParams
+from workers.lease import Leases
+from workers.queue import rest
+from workers.watch import Watch
+
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # reading the store costs 20 ms a client
+HANG = 3600.0
+
+
+class Painter(FakeEngine):
+    """Paints for each process in another colour, so that it shows whose bytes lie in storage."""
+
+    def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
+        colour = os.getpid() % 251
+        outputs = super().generate(params, watch)
+        return [replace(output, frames=np.full_like(output.frames, colour)) for output in outputs]
+
+
+def call_it_a_day(_watch: Watch) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def break_off(_watch: Watch) -> None:
+    raise ZeroDivisionError
+
+
+def hang(_watch: Watch) -> None:
+    time.sleep(HANG)
+
+
+EVIL: Mapping[str, Callable[[Watch], None]] = {
+    "the end of the day": call_it_a_day,
+    "a broken vase": break_off,
+    "a frozen lake": hang,
+}
+"""Words of a prompt, and what the engine then does."""
+
+
+def main(order: Mapping[str, Any]) -> NoReturn:
+    """`order`: kind, name, environment, and what else `_prepare` reads."""
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    _prepare(order)
+    boot.run_worker(order["kind"])
+
+
+def _prepare(order: Mapping[str, Any]) -> None:
+    web.USER_AGENT = order["name"]
+    boot.models_of = lambda *_: []
+    claiming.Claimer.next = _noting(claiming.Claimer.next, order["name"])
+    engine = Painter if order.get("painted") else FakeEngine
+    evil = {words: EVIL[words] for words in order.get("evil", ())}
+    kinds.KINDS[order["kind"]] = replace(
+        kinds.KINDS[order["kind"]],
+        poll=0.1,
+        step_limit=order.get("step_limit", 20.0),
+        engine=lambda _: engine(order.get("step_seconds", 0.0), order.get("steps", 3), evil),
+        enhancer=lambda _: FakeEnhancer(),
+    )
+    _hurry(order.get("hurry", 20.0))
+    importlib.reload(crash)
+    if order.get("freezes"):
+        crash.point = crash.armed(os.environ[crash.VARIABLE], lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    if order.get("planted"):
+        Leases.confirm = lambda *_: None
+
+
+def _hurry(factor: float) -> None:
+    """Every wait of minutes that is not under test becomes one of seconds."""
+    claiming.BACK_OFF = tuple(seconds / factor for seconds in claiming.BACK_OFF)
+    delivery.BACK_OFF = tuple(seconds / factor for seconds in delivery.BACK_OFF)
+    delivery.REPEAT_COMPLETED_AFTER /= factor
+    delivery.RETRY_AFTER /= factor
+    delivery.PARK_ABOVE /= factor
+    verdict.SCHEDULE = tuple(seconds / factor for seconds in verdict.SCHEDULE)
+    worker.RETRY_DELAYS = tuple(seconds / factor for seconds in worker.RETRY_DELAYS)
+    rest.PLAN_PAUSE /= factor
+
+
+def _noting(ask: Callable[..., Claim | None], name: str) -> Callable[..., Claim | None]:
+    """Write every claim into the log as soon as it is known."""
+
+    def next_claim(*arguments: Any, **options: Any) -> Claim | None:
+        claim = ask(*arguments, **options)
+        if claim is not None:
+            noted = {"event": "holds", "job": payload.find_id(claim.body), "fence": claim.fence, "sender": name}
+            os.write(1, json.dumps({**noted, "at": time.time()}).encode() + b"\n")
+        return claim
+
+    return next_claim
