@@ -7,16 +7,28 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from workers import heartbeat, logs
 from workers.claiming import Claimer
-from workers.dispatch import Dispatch
+from workers.dispatch import RELEASE_SECONDS, Dispatch
 from workers.errors import Misconfigured, Unreachable
 from workers.heartbeat import Heartbeat
 from workers.keeper import Hooks
-from workers.kinds import KINDS, make_encode, make_maker, open_callbacks, open_queue, open_storage, open_turn, queue_of
+from workers.kinds import (
+    KINDS,
+    make_encode,
+    make_maker,
+    make_wear,
+    open_callbacks,
+    open_queue,
+    open_storage,
+    open_turn,
+    open_wake_ups,
+    queue_of,
+)
 from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
@@ -25,36 +37,49 @@ from workers.parcel import Way
 from workers.process import Slot, take_lock
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
-from workers.settings import Settings, load_models, worker_environment
+from workers.settings import WRONG_VALUE, Settings, load_models, worker_environment
 from workers.slot import UNREACHABLE, Pace
 from workers.stop import Stop
 from workers.supervisor import supervise
 from workers.volume import models_of
+from workers.wear import GIB
 from workers.worker import Worker, Workplace
 
 ROOT = Path(__file__).resolve().parent.parent
 BEAT_TIMEOUT = 5.0
 BEATS_PER_LEASE = 4.5
 HOOK_TIMEOUT = 2.0
-LAST_SECONDS = 5.0
+LAST_SECONDS = 3.0
 
 
-def prepare(kinds: Sequence[str]) -> Settings:
-    """Settings and logs, with everything that is missing said at once. Raises `Misconfigured`."""
+def prepare(kinds: Sequence[str], name: str) -> Settings:
+    """Settings and logs, with everything that is missing said at once. Raises `Misconfigured`.
+
+    `name` is the process's, for its log file.
+    """
     known = known_settings()
     found = models_of(known.settings, load_models())
     missing = [problem for model in found if model.kind in kinds for problem in model.problems]
     if known.problems or missing:
         raise Misconfigured([*known.problems, *missing], exit_code=known.exit_code)
     settings = known.settings
-    logs.configure(fmt=settings.log_format, level=settings.log_level, secrets=settings.secrets)
+    _open_logs(settings, name)
     return settings
+
+
+def _open_logs(settings: Settings, name: str) -> None:
+    file = settings.log_dir and settings.log_dir / f"{name}.log"
+    try:
+        logs.configure(fmt=settings.log_format, level=settings.log_level, secrets=settings.secrets, file=file)
+    except OSError as error:
+        raise Misconfigured([f"LOG_DIR: {file} cannot be written: {error.strerror}."], exit_code=WRONG_VALUE) from None
+    logs.catch_the_rest()
 
 
 def run_worker(name: str) -> NoReturn:
     """One worker process, from its settings to its exit code. Main thread only."""
     try:
-        settings = prepare([name])
+        settings = prepare([name], name)
         _take_slot(name)
         stop = Stop(parent=heartbeat.supervisor()).install()
         code = _work(name, settings, stop)
@@ -76,7 +101,7 @@ def run_supervisor(only: str | None = None) -> int:
     """Both workers, or one of them, until asked to stop. Main thread only."""
     kinds = [only] if only else list(KINDS)
     try:
-        settings = prepare(kinds)
+        settings = prepare(kinds, "supervisor")
     except Misconfigured as error:
         return complain(error)
     env = worker_environment(len(kinds))
@@ -99,7 +124,7 @@ def _take_slot(name: str) -> None:
 
 
 def _work(name: str, settings: Settings, stop: Stop) -> int:
-    outbox = Outbox(settings.outbox)
+    outbox = Outbox(settings.outbox, quota=round(settings.outbox_max_gb * GIB))
     budget = Budget(settings.command_budget)
     queue = open_queue(name, settings, budget=budget)
     queue.check()
@@ -110,10 +135,11 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     leases = Leases(beats, interval=settings.lease_seconds / BEATS_PER_LEASE)
     way = _way(open_queue(name, settings, budget=budget), settings, outbox, leases)
     dispatch = Dispatch(way, on_room=stop.wake)
+    claimer = _claimer(name, settings, queue, stop)
     worker = Worker(
         Workplace(
             maker=maker,
-            claimer=Claimer(queue, stop, poll=KINDS[name].poll, lease=settings.lease_seconds),
+            claimer=claimer,
             queue=queue,
             leases=leases,
             dispatch=dispatch,
@@ -121,13 +147,29 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
             stop=stop,
             turn=open_turn(KINDS[name], settings),
             poll=KINDS[name].poll,
-            grace=settings.drain_seconds,
+            grace=max(0.0, settings.drain_seconds - RELEASE_SECONDS),
             step_limit=KINDS[name].step_limit,
+            wear=make_wear(settings),
         )
     )
-    leases.start(_each_second(heartbeat.path_of(name), stop, lambda: _sign_of_life(worker, leases, dispatch)))
+
+    def sign_of_life() -> Heartbeat:
+        facts = _sign_of_life(worker, leases, dispatch)
+        return replace(facts, commands=budget.used, waiting=claimer.waiting)
+
+    leases.start(_each_second(heartbeat.path_of(name), stop, sign_of_life))
     dispatch.start()
     return worker.run()
+
+
+def _claimer(name: str, settings: Settings, queue: UpstashQueue, stop: Stop) -> Claimer:
+    """Asks at its own pace, and at once when a job is announced."""
+    poll, pace = KINDS[name].poll, None
+    if settings.wake_ups:
+        wake_ups = open_wake_ups(name, settings, on_wake=stop.wake, budget=queue.budget)
+        wake_ups.start()
+        pace = wake_ups.pause_after
+    return Claimer(queue, stop, poll=poll, lease=settings.lease_seconds, pace=pace)
 
 
 def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases) -> Way:
@@ -162,7 +204,7 @@ def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbe
     return Heartbeat(
         generation=heartbeat.generation(),
         pid=os.getpid(),
-        phase=watch.current or ("idle" if worker.ready else "start"),
+        phase=watch.current or worker.between,
         deadline=watch.deadline,
         monotonic=time.monotonic(),
         job=worker.job_id,
@@ -176,14 +218,16 @@ def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbe
 
 
 def _hooks(kinds: Sequence[str], settings: Settings) -> Hooks:
-    """What the supervisor asks of the queues: their lengths, and to end the leases of a worker that died."""
+    """What the supervisor knows of the queues: their lengths as its workers saw them, at no cost, and how to end the
+    leases of a worker that died."""
     queues = {kind: open_queue(kind, settings, timeout=HOOK_TIMEOUT) for kind in kinds}
 
     def end_leases(kind: str, last: Heartbeat | None) -> None:
         if last is not None and last.tokens:
             log.info("leases ended", kind=kind, claims=queues[kind].expire(last.tokens))
 
-    return Hooks(
-        on_exit=end_leases,
-        depths=lambda: {queue_of(kind): queue.waiting() for kind, queue in queues.items()},
-    )
+    def depths() -> dict[str, int]:
+        seen = {kind: heartbeat.read(heartbeat.path_of(kind)) for kind in kinds}
+        return {queue_of(kind): beat.waiting for kind, beat in seen.items() if beat and beat.waiting is not None}
+
+    return Hooks(on_exit=end_leases, depths=depths)

@@ -19,11 +19,13 @@ from workers.prompt import compose
 from workers.prompt_rules import PromptRules, load_rules
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
+from workers.queue.wake import WakeUps
 from workers.resolve import scaled
 from workers.safety.gate import PlainGate
 from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
 from workers.storage import SupabaseStorage
 from workers.turn import NoTurn, Turn
+from workers.wear import GIB, Ceilings, Wear
 
 SHARED_BUCKET_LIMIT = 2**30
 
@@ -119,6 +121,12 @@ def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0, budget: 
     )
 
 
+def open_wake_ups(kind: str, settings: Settings, *, on_wake: Callable[[], None], budget: Budget) -> WakeUps:
+    """Whoever hears of new jobs on this queue, not yet listening."""
+    url, token = settings.upstash_redis_rest_url, settings.upstash_redis_rest_token.get_secret_value()
+    return WakeUps(queue_of(kind), url, token, poll=KINDS[kind].poll, on_wake=on_wake, budget=budget)
+
+
 @functools.cache
 def _ranks(kind: str) -> dict[str, int]:
     """Which of a kind's job types are served first: fast ones before those of high quality."""
@@ -166,6 +174,14 @@ def make_maker(kind: Kind, settings: Settings) -> Maker:
         compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
     )
+
+
+def make_wear(settings: Settings) -> Wear:
+    """When this process makes room for a fresh one: never where it runs alone, since nobody would start it."""
+    if heartbeat.supervisor() is None:
+        return Wear()
+    ceilings = Ceilings(settings.recycle_jobs, round(settings.recycle_rss_gb * GIB))
+    return Wear(ceilings, card=functools.partial(gpu.held, gpu.pick_device(settings.device)))
 
 
 def make_encode(settings: Settings) -> Encode:

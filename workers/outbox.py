@@ -11,15 +11,19 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workers import crash
 from workers.job import Artifact
+from workers.logs import log
 
 RECORD = "record.json"
-DAY = 86_400.0
+HOUR, DAY = 3_600.0, 86_400.0
+MIB = 2**20
+PROBE = bytes(4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +40,45 @@ class Sealed:
 
 
 class Outbox:
-    """The folder `OUTBOX_DIR`, shared by all workers of a volume. `min_free` is in bytes."""
+    """The folder `OUTBOX_DIR`, shared by all workers of a volume. `min_free` and `quota` are bytes; 0 is no quota."""
 
-    def __init__(self, root: Path, min_free: int = 512 * 2**20) -> None:
+    def __init__(self, root: Path, min_free: int = 512 * MIB, quota: int = 0) -> None:
         self.root = root
-        self._min_free = min_free
+        self._min_free, self._quota = min_free, quota
+        self._volume: int | None = None
 
     def problem(self) -> str | None:
-        """Why nothing can be written here now, if so: then no job should be claimed."""
+        """Why nothing can be kept here now, if so: then no job should be claimed."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
-            free = shutil.disk_usage(self.root).free
+            volume = self.root.stat().st_dev
+            if self._volume not in (None, volume):
+                return "the outbox's volume is gone"
+            self._volume = volume
+            self._try_to_write()
+            return self._shortage()
         except OSError as error:
             return f"the outbox cannot be written: {error.strerror}"
-        return f"the outbox has only {free // 2**20} MiB left" if free < self._min_free else None
+
+    def _try_to_write(self) -> None:
+        """A quota of the volume shows in no figure, only in a refusal."""
+        probe = self.root / f".probe-{os.getpid()}"
+        try:
+            probe.write_bytes(PROBE)
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _shortage(self) -> str | None:
+        """Files that nobody came for in an hour are the first to go: without them a job is only made again."""
+        free = shutil.disk_usage(self.root).free
+        if free < self._min_free:
+            return f"the outbox has only {free // MIB} MiB left"
+        if self._quota and _size(self.root) > self._quota:
+            if swept := self.sweep(HOUR):
+                log.warning("outbox swept", folders=len(swept), reason="quota")
+            if (held := _size(self.root)) > self._quota:
+                return f"the outbox holds {held // MIB} MiB, more than its quota of {self._quota // MIB}"
+        return None
 
     def stage(self, token: str) -> Path:
         """An empty folder to encode into."""
@@ -71,7 +97,11 @@ class Outbox:
             "metadata": dict(sealed.metadata),
             "artifacts": [_artifact_record(artifact) for artifact in sealed.artifacts],
         }
-        _write_durably(staged / RECORD, json.dumps(record, ensure_ascii=False).encode())
+        try:
+            _write_durably(staged / RECORD, json.dumps(record, ensure_ascii=False).encode())
+        except OSError:
+            self.discard(staged)
+            raise
         crash.point("unsealed")
         final = self.root / sealed.job_id
         try:
@@ -112,7 +142,7 @@ class Outbox:
         """Remove what nobody came back for: complete folders after `max_age` seconds, staged ones after a day."""
         removed = []
         for folder in self.root.iterdir() if self.root.is_dir() else ():
-            limit = DAY if folder.name.startswith(".") else max_age
+            limit = min(DAY, max_age) if folder.name.startswith(".") else max_age
             if folder.is_dir() and time.time() - folder.stat().st_mtime > limit:
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder.name)
@@ -145,6 +175,16 @@ def _artifact(folder: Path, record: Mapping[str, Any]) -> Artifact:
         seed=record["seed"],
         thumbnail=folder / thumbnail if thumbnail else None,
     )
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below; some may go meanwhile."""
+    total = 0
+    for here, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(here, name).stat().st_size
+    return total
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -67,14 +67,14 @@ class Workplace:
 
 
 class Worker:
-    """The main thread of one process."""
+    """The main thread of one process. `between` says what it does when it has no job: "start", "idle", "unready"."""
 
     def __init__(self, place: Workplace) -> None:
         self._at = place
         self.watch = self._new_watch()
         self.job_id: str | None = None
         self.job_type: str | None = None
-        self.ready = False
+        self.between = "start"
 
     def run(self) -> int:
         """Load, work, drain. Returns the exit code: 0, or why only a new process helps."""
@@ -101,12 +101,14 @@ class Worker:
                 with self._at.turn.held(self.watch):
                     model.warm_up(self.watch)
         self._at.wear.begin()
-        self.ready = True
+        self.between = "idle"
         log.info("ready", kind=maker.kind, model=maker.engine.model_name, **_spent(self.watch))
 
     def _turn(self) -> None:
         self.watch, self.job_id, self.job_type = Watch(), None, None
-        if problem := self._at.outbox.problem():
+        problem = self._at.outbox.problem()
+        self.between = "unready" if problem else "idle"
+        if problem:
             self._at.claimer.back_off(problem, self._look_alive)
         elif not self._at.dispatch.has_room:
             self._at.stop.sleep(self._at.poll)
