@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import httpx
@@ -16,6 +17,9 @@ from workers.local.serving import LocalServer
 from workers.local.stack import LocalStack
 
 pytest_plugins = ["queue_shop", "queue_worlds"]
+
+# Thread pools of several processes on few cores wait for each other at every barrier; torch is not imported yet.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:

@@ -121,7 +121,7 @@ def test_a_librarys_own_logs_lose_secrets_and_keep_to_one_line(lines, fmt):
     assert "failed" in line
 
 
-@pytest.mark.parametrize("name", ["httpx", "diffusers", "transformers", "asyncio"])
+@pytest.mark.parametrize("name", ["httpx", "httpcore", "PIL", "asyncio"])
 def test_chatty_libraries_are_heard_only_when_something_is_wrong(lines, name):
     library = logging.getLogger(name)
     assert not lines(lambda: library.info('HTTP Request: GET https://project.supabase.co/x?token=abc "200 OK"'))

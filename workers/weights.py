@@ -17,7 +17,8 @@ BLOCKS_PER_WAVE = 16
 
 
 def quiet_libraries() -> None:
-    """Keep diffusers and transformers offline and silent; call it before they are first imported.
+    """Keep diffusers and transformers offline and silent, and their errors in our log's form; call it before they
+    are first imported.
 
     At their default verbosity they print the part of a prompt that they cut.
     """
@@ -33,6 +34,8 @@ def quiet_libraries() -> None:
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+        library.disable_default_handler()
+        library.enable_propagation()
 
 
 def check_safetensors(path: Path, groups: Mapping[str, str]) -> None:

@@ -52,7 +52,7 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0) -> 
         _follow(stack, jobs, folder, process)
         page = stack.write_results(folder / "results")
         arrived = [stack.job(job_id)["status"] == "completed" for job_id in jobs.values()]
-        err().print(f"{sum(arrived)} of {len(jobs)} job types arrived. Page: {page}")
+        err().print(f"\n{sum(arrived)} of {len(jobs)} job types arrived. Page: {page}")
         if not once:
             _wait_for_more(stack, process)
     if not all(arrived):
