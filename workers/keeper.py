@@ -65,14 +65,13 @@ class Keeper:
         return self._child is None
 
     def tick(self, now: float) -> None:
-        """Start what is due, watch what lives, bury what is dead."""
-        if self._child is None:
-            if self.standing.due is not None and now >= self.standing.due and self._may_start(now):
-                self._start(now)
-        elif (code := self._child.ended()) is not None:
+        """Bury what is dead, watch what lives, start what is due: a worker that made room has its heir at once."""
+        if self._child is not None and (code := self._child.ended()) is not None:
             self._bury(code, now)
-        else:
+        if self._child is not None:
             self._watch(self._child, now)
+        elif self.standing.due is not None and now >= self.standing.due and self._may_start(now):
+            self._start(now)
 
     def stop(self, now: float) -> None:
         """Ask the worker to drain; asked again, it hands back its jobs."""

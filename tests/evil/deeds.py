@@ -1,0 +1,109 @@
+"""True processes of a pod around engines without a model that do what their prompts say."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from workers import boot, claiming, kinds, web
+from workers.errors import EngineBroken
+from workers.fakes import FakeEngine, FakeEnhancer
+from workers.watch import Watch
+
+STEP_SECONDS = float(os.environ.get("EVIL_STEP_SECONDS", "0"))
+STEPS = 4
+MADE = os.environ.get("EVIL_MADE")
+"""A file that gets a line for each job that reached an engine."""
+
+_hoard: list[bytearray] = []
+
+
+def hoard(_watch: Watch) -> None:
+    _hoard.append(bytearray(os.urandom(1)) * 64_000_000)
+
+
+def hang(_watch: Watch) -> None:
+    time.sleep(3600)
+
+
+def break_down(_watch: Watch) -> None:
+    raise EngineBroken("illegal memory access", exit_code=70)
+
+
+def fail(_watch: Watch) -> None:
+    raise ValueError(planted())
+
+
+def planted() -> str:
+    """What no output may hold."""
+    return os.environ["EVIL_PLANTED"]
+
+
+def talk(_watch: Watch) -> None:
+    """Every way in which libraries and accidents print."""
+    text = planted()
+    for name in ("httpx", "httpcore", "diffusers.pipelines.x", "transformers", "upstash_redis", "some.library", ""):
+        library = logging.getLogger(name)
+        for say in (library.debug, library.info, library.warning, library.error):
+            say("cut off: %s", text)
+            say(f"cut off: {text}")
+    own = logging.getLogger("diffusers")
+    own.addHandler(logging.StreamHandler())
+    own.warning(f"cut off: {text}")
+    try:
+        raise ValueError(text)
+    except ValueError:
+        own.exception(text)
+        logging.getLogger("asyncio").exception(text)
+    warnings.warn(text, UserWarning, stacklevel=1)
+    thread = threading.Thread(target=fail, args=(None,), name=text)
+    thread.start()
+    thread.join()
+    _Unfinished(text)
+
+
+class _Unfinished:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __del__(self) -> None:
+        raise ValueError(self.text)
+
+
+DEEDS: dict[str, Callable[[Watch], None]] = {
+    "squirrel": hoard,
+    "frozen lake": hang,
+    "broken vase": break_down,
+    "storm": fail,
+    "parrot": talk,
+}
+"""Words of a prompt, and what the engine then does."""
+
+
+class _Engine(FakeEngine):
+    def __init__(self) -> None:
+        super().__init__(STEP_SECONDS, STEPS, DEEDS)
+
+    def generate(self, params, watch):
+        if MADE:
+            with Path(MADE).open("a") as made:
+                made.write(f"{os.getpid()}\n")
+        return super().generate(params, watch)
+
+
+def prepare() -> None:
+    """The kinds of worker without weights, and waits of seconds where they would be minutes."""
+    boot.ROOT = Path(__file__).parent
+    boot.models_of = lambda *_: []
+    claiming.BACK_OFF = (0.2, 0.5)
+    web.MAX_RETRY_AFTER = 1.0
+    for name, kind in list(kinds.KINDS.items()):
+        kinds.KINDS[name] = replace(
+            kind, poll=0.1, step_limit=10.0, engine=lambda _: _Engine(), enhancer=lambda _: FakeEnhancer()
+        )

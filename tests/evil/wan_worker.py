@@ -1,0 +1,4 @@
+from deeds import boot, prepare
+
+prepare()
+boot.run_worker("wan")

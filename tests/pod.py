@@ -1,0 +1,94 @@
+"""A pod of real processes around the local stack: the orchestrator with its worker, or a worker alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support import wait_until
+from workers import heartbeat
+from workers.local.stack import LocalStack
+
+ROOT = Path(__file__).resolve().parent.parent
+START = 30.0
+
+
+class Pod:
+    """One life of a pod's main process; a second one in the same folder shares volume and run folder.
+
+    `settings` are environment variables, in lower case for the sake of Python.
+    """
+
+    def __init__(self, folder: Path, stack: LocalStack, program: str = "wan_worker", **settings: object) -> None:
+        self.folder, self.stack = folder, stack
+        self.outbox, self.run_dir = folder / "outbox", folder / "run"
+        self.made = folder / "made"
+        self.output = folder / f"output-{time.monotonic_ns()}"
+        ours = {
+            "OUTBOX_DIR": self.outbox,
+            heartbeat.RUN_DIR: self.run_dir,
+            "PYTHONPATH": ROOT,
+            "EVIL_MADE": self.made,
+            "DEVICE": "cpu",
+            "WAKE_UPS": "false",
+        }
+        given = {name.upper(): value for name, value in settings.items()}
+        env = os.environ | stack.env | {name: str(value) for name, value in (ours | given).items()}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, ROOT / f"tests/evil/{program}.py"], env=env, stdout=output, stderr=output
+            )
+
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.text().splitlines() if line.startswith("{") and line.endswith("}")]
+        return [line for line in lines if line["event"] == name]
+
+    def wait_for(self, name: str, times: int = 1, limit: float = START) -> dict[str, Any]:
+        self.wait_until(lambda: len(self.events(name)) >= times, limit)
+        return self.events(name)[-1]
+
+    def wait_until(self, holds: Callable[[], object], limit: float = START) -> None:
+        try:
+            wait_until(holds, limit)
+        except AssertionError:
+            raise AssertionError(self.text()) from None
+
+    def beat(self) -> heartbeat.Heartbeat | None:
+        return heartbeat.read(self.run_dir / "wan.heartbeat")
+
+    def generations(self) -> int:
+        """How many jobs reached an engine, over all lives."""
+        return len(self.made.read_text().splitlines()) if self.made.exists() else 0
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM, limit: float = START) -> int:
+        self.send(number)
+        return self.process.wait(limit)
+
+    def clean_up(self) -> None:
+        """Nothing of this life is left, whatever the test came to."""
+        beat = self.beat()
+        self.process.kill()
+        self.process.wait()
+        if beat is not None and beat.generation:
+            _kill_group(beat.pid)
+
+
+def _kill_group(pid: int) -> None:
+    """A worker leads a group of its own."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
