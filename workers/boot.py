@@ -24,6 +24,7 @@ from workers.kinds import (
     make_wear,
     open_callbacks,
     open_queue,
+    open_reconciler,
     open_storage,
     open_turn,
     open_wake_ups,
@@ -106,6 +107,8 @@ def run_supervisor(only: str | None = None) -> int:
         return complain(error)
     env = worker_environment(len(kinds))
     slots = [Slot(kind, (sys.executable, str(ROOT / f"{kind}_worker.py")), env) for kind in kinds]
+    if settings.reconciles:
+        open_reconciler(kinds, settings).start()
     log.info("supervising", kinds=",".join(kinds), dialect=settings.callback_dialect, outbox=str(settings.outbox))
     return supervise(slots, hooks=_hooks(kinds, settings), pace=Pace(drain=settings.drain_seconds))
 

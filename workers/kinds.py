@@ -6,7 +6,7 @@ A third kind of worker is one entry in `KINDS` and one folder in `engines/`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from workers.prompt_rules import PromptRules, load_rules
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
 from workers.queue.wake import WakeUps
+from workers.reconciler import Reconciler
 from workers.resolve import scaled
+from workers.rows import JobRows
 from workers.safety.gate import PlainGate
 from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
 from workers.storage import SupabaseStorage
@@ -145,6 +147,17 @@ def open_turn(kind: Kind, settings: Settings) -> Turn | NoTurn:
 def open_storage(settings: Settings) -> SupabaseStorage:
     key = settings.supabase_service_key.get_secret_value()
     return SupabaseStorage(settings.supabase_url, key, dialect=settings.callback_dialect)
+
+
+def open_reconciler(kinds: Sequence[str], settings: Settings) -> Reconciler:
+    """Looks after the queues of these kinds of worker, once started."""
+    return Reconciler(
+        JobRows(settings.supabase_url, settings.supabase_service_key.get_secret_value()),
+        {kind: open_queue(kind, settings) for kind in kinds},
+        open_callbacks(settings),
+        kinds={preset.type: preset.kind for preset in load_presets().values()},
+        who=settings.worker_name,
+    )
 
 
 def open_callbacks(settings: Settings) -> CallbackClient:

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     queue_take_from: Literal["tail", "head"] = "tail"
     command_budget: int = Field(default=0, ge=0)
     wake_ups: bool = True
+    reconcile: bool | None = None
 
     model_root: Path = Path("/workspace/models")
     hf_home: Path | None = None
@@ -69,10 +70,15 @@ class Settings(BaseSettings):
             raise ValueError("must begin with https://")
         return value.rstrip("/")
 
-    @field_validator("job_callback_secret", "outbox_dir", "hf_home", "log_dir", mode="before")
+    @field_validator("job_callback_secret", "reconcile", "outbox_dir", "hf_home", "log_dir", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @property
+    def reconciles(self) -> bool:
+        """July's rows hold what a lost job needs to be made anew; of others that must be known."""
+        return self.callback_dialect == "paths" if self.reconcile is None else self.reconcile
 
     @property
     def callback_address(self) -> str:

@@ -11,8 +11,11 @@ from typing import Any
 from workers.queue.rest import ScriptMissing
 
 FOLDER = Path(__file__).parent / "lua"
-NAMES = ("claim", "beat", "remember", "release", "park", "ack", "bury", "expire", "requeue", "push", "resume", "check")
-FIXED_KEYS = ("retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead", "since", "paused")
+NAMES = (
+    "claim", "beat", "remember", "release", "park", "ack", "bury", "expire",
+    "push", "resume", "requeue", "missing", "restore", "check",
+)  # fmt: skip
+FIXED_KEYS = ("retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead", "since", "paused", "reconciler")
 PARTS = {"claim": ("common", "schedule", "claim")}
 """What a script is joined from, where that is more than `common` and itself."""
 

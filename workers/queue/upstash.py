@@ -131,6 +131,20 @@ class UpstashQueue:
         """Back from the dead list to the end of the queue, to be made anew: no counts, and no result, are kept."""
         return self._count("requeue", _json({"id": entry_id})[:-1] + ",", self._push) == 1
 
+    def missing(self, jobs: Mapping[str, float], *, who: str, lead: float, margin: float) -> list[str]:
+        """Which of these jobs are nowhere in the queue, and older by `margin` than all that wait.
+
+        `jobs` are id -> epoch in seconds. Whoever asks leads for `lead` seconds: everybody else is told of none.
+        """
+        open_jobs = [field for job_id, made in jobs.items() for field in (job_id, _ms(made))]
+        reply = self._scripts.run("missing", who, _ms(lead), _ms(margin), self._take_from, *open_jobs)
+        with understood():
+            return [str(job_id) for job_id in iter(reply)]
+
+    def restore(self, job_id: str, payload: str) -> bool:
+        """Serve a lost job before all that wait; False if that was done in the last day."""
+        return self._count("restore", job_id, payload, "RPUSH" if self._take_from == "tail" else "LPUSH") == 1
+
     def close(self) -> None:
         self._connection.close()
 

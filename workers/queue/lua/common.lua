@@ -1,6 +1,6 @@
 -- Joined before every other script. KEYS are the fixed keys of one queue, always in this order.
 -- Every script writes the new place of a body before it clears the old one: an error between loses nothing.
-local QUEUE, RETRY, BODIES, ATTEMPTS, CRASHES, INFLIGHT, FENCE, DEAD, SINCE, PAUSED = unpack(KEYS)
+local QUEUE, RETRY, BODIES, ATTEMPTS, CRASHES, INFLIGHT, FENCE, DEAD, SINCE, PAUSED, LEADER = unpack(KEYS)
 local call = redis.call
 
 local USED_MS = 3600000 -- how long a token that held a claim stays known after the claim has ended
@@ -120,6 +120,12 @@ end
 local function disown(body, token)
   local job = find_id(body)
   if job and call('GET', key('owner', job)) == token then call('DEL', key('owner', job)) end
+end
+
+-- Whether this is the first time in a day that a job comes back as if it were new. Until then it may be older than the
+-- oldest of the list without being lost.
+local function remember_restored(job)
+  return call('SET', key('restored', job), '1', 'NX', 'EX', 86400)
 end
 
 -- Wakes the workers that listen. A claim that comes early finds nothing, one that nobody hears of comes later.

@@ -7,7 +7,10 @@ for _, entry in ipairs(call('LRANGE', DEAD, 0, -1)) do
     call(ARGV[2], QUEUE, body)
     call('LREM', DEAD, 1, entry)
     local job = find_id(body)
-    if job then call('DEL', key('result', job)) end
+    if job then
+      call('DEL', key('result', job))
+      remember_restored(job)
+    end
     announce()
     return 1
   end
