@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from workers import fence
 from workers.claim import Beat, BeatReply, Claim
 from workers.errors import Cancelled, ClaimLost, Unreachable
-from workers.lease import FRESH, Leases
+from workers.job import Artifact
+from workers.lease import FRESH, SURE, Leases
+from workers.local.stack import LocalStack
+from workers.storage import SupabaseStorage
 from workers.watch import Watch
 
 CLAIM = Claim("t" * 32, "{}", attempt=1, crashes=0, fence=7)
@@ -110,3 +115,50 @@ def test_a_watch_that_stands_still_is_not_beaten_for_although_its_neighbour_is()
     moving.step(1, 2)
     leases.beat_all()
     assert queue.beats == ["moving"]
+
+
+@pytest.mark.parametrize(("seconds_ago", "sure"), [(0.0, True), (SURE * 10 - 1, True), (SURE * 10 + 1, False)])
+def test_without_asking_a_claim_passes_as_long_as_its_lease_cannot_have_ended(seconds_ago, sure):
+    queue = Queue()
+    leases = held(queue, asked(seconds_ago), interval=10.0)
+    if sure:
+        leases.confirm(CLAIM.token, ask=False)
+    else:
+        with pytest.raises(Unreachable):
+            leases.confirm(CLAIM.token, ask=False)
+    assert not queue.beats
+
+
+PIECE = 65_536
+USER = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.mark.ring2
+@pytest.mark.parametrize("passed", [0, 1, 3])
+def test_who_loses_the_claim_in_the_middle_of_an_upload_stores_nothing(stack: LocalStack, tmp_path: Path, passed):
+    looks = iter(range(passed))
+
+    def look() -> None:
+        if next(looks, None) is None:
+            raise ClaimLost
+
+    with pytest.raises(ClaimLost), fence.before_bytes_leave(look):
+        upload(stack, tmp_path)
+    assert not stack.objects()
+
+
+@pytest.mark.ring2
+def test_an_upload_looks_before_every_piece(stack: LocalStack, tmp_path: Path):
+    looks: list[None] = []
+    with fence.before_bytes_leave(lambda: looks.append(None)):
+        upload(stack, tmp_path)
+    assert len(looks) == 5
+    assert len(stack.objects()) == 1
+
+
+def upload(stack: LocalStack, folder: Path) -> None:
+    (folder / "0.png").write_bytes(bytes(5 * PIECE))
+    artifact = Artifact(0, folder / "0.png", "image/png", (64, 64), frames=1, seed=7)
+    storage = SupabaseStorage(stack.env["SUPABASE_URL"], stack.env["SUPABASE_SERVICE_KEY"])
+    storage.put(artifact, "image_fast", USER, USER)
+    storage.close()

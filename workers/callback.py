@@ -17,7 +17,7 @@ from workers.errors import Unreachable
 from workers.job import FPS, Delivery, Outcome
 from workers.logs import log
 from workers.verdict import Verdict
-from workers.web import auth_headers, passes, reaching, retry_after
+from workers.web import auth_headers, fenced, passes, reaching, retry_after
 
 Dialect = Literal["paths", "objects"]
 
@@ -91,7 +91,12 @@ class CallbackClient:
         self._secret = secret
         self._adopts = adopt and dialect == "paths"
         self._clock = clock
-        self._http = httpx.Client(headers=auth_headers(key), timeout=httpx.Timeout(timeout, connect=5.0), http2=False)
+        self._http = httpx.Client(
+            headers=auth_headers(key),
+            timeout=httpx.Timeout(timeout, connect=5.0),
+            http2=False,
+            event_hooks={"request": [fenced]},
+        )
 
     @property
     def repeats(self) -> bool:

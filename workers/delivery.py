@@ -16,14 +16,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from workers import crash
+from workers import crash, fence
 from workers.claim import Claim
 from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
 from workers.job import Artifact, Delivery, Outcome
 from workers.logs import log
 from workers.outbox import Sealed
 from workers.parcel import Parcel, Way
-from workers.report import Report
+from workers.report import Report, spoken_by
 from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, jittered, next_delay
 from workers.watch import Watch
 
@@ -176,9 +176,12 @@ class Courier:
     def _fenced(self, claim: Claim, effect: Callable[[], T]) -> Callable[[], T]:
         """The fence and then the effect, in one thread without a wait between them."""
 
+        confirm = partial(self._way.leases.confirm, claim.token)
+
         def fence_then_effect() -> T:
-            self._way.leases.confirm(claim.token)
-            return effect()
+            confirm()
+            with fence.before_bytes_leave(partial(confirm, ask=False)):
+                return effect()
 
         return fence_then_effect
 
@@ -233,11 +236,6 @@ async def _pause(watch: Watch, seconds: float) -> None:
         watch.step(watch.done, watch.total)
         await asyncio.sleep(min(left, SLICE))
         left -= SLICE
-
-
-def spoken_by(claim: Claim, outcome: Outcome) -> Outcome:
-    """The outcome under the claim that speaks of it, which may be later than the one that it was made under."""
-    return replace(outcome, metadata={**outcome.metadata, "attempt": claim.attempt, "fence": claim.fence})
 
 
 def rounded(timings: Mapping[str, float]) -> dict[str, float]:

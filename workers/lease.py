@@ -17,6 +17,9 @@ from workers.watch import Watch
 
 FRESH = 1.0
 TICK = 1.0
+SURE = 4.0
+"""Beats that may stay away before a lease can have ended."""
+
 THREAD_DIED = 72
 
 
@@ -59,17 +62,21 @@ class Leases:
         with self._lock:
             return tuple(self._held)
 
-    def confirm(self, token: str) -> None:
+    def confirm(self, token: str, *, ask: bool = True) -> None:
         """The fence: raise `ClaimLost` unless the claim was ours at most a second ago, `Cancelled` if withdrawn.
 
-        Raises `Unreachable` while nobody can say.
+        Raises `Unreachable` while nobody can say. Without `ask` our own clock decides: the lease cannot have ended
+        yet, or `Unreachable`.
         """
         with self._lock:
             held, beaten = self._held.get(token), self._beaten.get(token, -math.inf)
         if held is None:
             raise ClaimLost
-        if time.monotonic() - beaten > self._fresh:
+        age = time.monotonic() - beaten
+        if ask and age > self._fresh:
             self._beat([token])
+        elif not ask and age > SURE * self._interval:
+            raise Unreachable("The lease may have ended.")
         self._raise_ending(token)
 
     def start(self, on_tick: Callable[[], None]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from workers.claim import Claim
 from workers.errors import Rejected
 from workers.job import Delivery, Outcome
 
@@ -43,3 +44,8 @@ class Report:
             accepted=record["accepted"],
             bury=record["bury"],
         )
+
+
+def spoken_by(claim: Claim, outcome: Outcome) -> Outcome:
+    """The outcome under the claim that speaks of it, which may be later than the one that it was made under."""
+    return replace(outcome, metadata={**outcome.metadata, "attempt": claim.attempt, "fence": claim.fence})

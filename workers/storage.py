@@ -13,7 +13,7 @@ from storage3 import SyncStorageClient
 
 from workers.errors import Rejected, Unreachable
 from workers.job import Artifact, Delivery
-from workers.web import auth_headers, passes, reaching, retry_after
+from workers.web import auth_headers, fenced, passes, reaching, retry_after
 
 SHARED_BUCKET = "workspace-temp"
 PARALLEL = 8
@@ -106,7 +106,7 @@ def _client(headers: dict[str, str], timeout: float, *, idle: int) -> httpx.Clie
         timeout=httpx.Timeout(timeout, connect=5.0),
         limits=httpx.Limits(max_connections=2 * PARALLEL, max_keepalive_connections=idle),
         http2=False,
-        event_hooks={"response": [_raise_unless_done]},
+        event_hooks={"request": [fenced], "response": [_raise_unless_done]},
     )
 
 

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from workers import fence
 from workers.errors import Unreachable
 
 USER_AGENT = "ourvidz-workers"
@@ -35,6 +36,24 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+class _Fenced(httpx.SyncByteStream):
+    """A request's body that looks before each piece whether it may still be sent."""
+
+    def __init__(self, body: httpx.SyncByteStream) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._body:
+            fence.look()
+            yield piece
+
+
+def fenced(request: httpx.Request) -> None:
+    """A request hook for clients whose requests have effects."""
+    assert isinstance(request.stream, httpx.SyncByteStream)
+    request.stream = _Fenced(request.stream)
 
 
 @contextmanager

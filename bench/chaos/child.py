@@ -82,7 +82,7 @@ def _prepare(order: Mapping[str, Any]) -> None:
     if order.get("freezes"):
         crash.point = crash.armed(os.environ[crash.VARIABLE], lambda: os.kill(os.getpid(), signal.SIGSTOP))
     if order.get("planted"):
-        Leases.confirm = lambda *_: None
+        Leases.confirm = lambda *_, **__: None
 
 
 def _hurry(factor: float) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeVar
 
 from bench.chaos.history import Finding, History, check
 from bench.chaos.lane import Lane
@@ -17,6 +19,8 @@ from bench.chaos.scenes import SCENES, Scene
 
 KILLED = -signal.SIGKILL
 HURRY = 100.0
+VOLUMES = ("outbox", "elsewhere")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,49 +35,71 @@ class Trial:
     recovery: float
 
 
-def crash_once(lane: Lane, scene: Scene, kind: str) -> Trial:
-    """Raises `AssertionError` when the point was not reached, `TimeoutError` when the queue does not drain."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One trial to come. The heir works on the dead process's volume, the `outbox`, or `elsewhere`."""
+
+    scene: Scene
+    kind: str
+    volume: str = VOLUMES[0]
+
+
+def crash_once(lane: Lane, task: Task) -> Trial:
+    scene, kind = task.scene, task.kind
     lane.clear()
     for _ in range(scene.jobs):
         lane.submit(kind, scene.prompt, num_images=scene.images)
     for fault in scene.faults:
         lane.stack.double_faults.add(**fault)
-    for point in scene.deaths:
-        code = lane.start(kind, crash_at=point, hurry=HURRY, **scene.order).join(30.0)
-        assert code == KILLED, f"the {kind} worker ended with {code} before it came to {point}"
+    findings = [finding for point in scene.deaths for finding in _die(lane, kind, point, scene)]
     died = time.time()
-    heir = lane.start(kind, hurry=HURRY)
-    settled = lane.wait_until(lane.is_settled, f"drained after a death at {scene.point}")
-    leftovers = lane.leftovers()
+    heir = lane.start(kind, volume=task.volume, hurry=HURRY)
+    settled, leftovers = died, []
+    try:
+        settled = lane.wait_until(lane.is_settled, f"drained after a death at {scene.point}")
+        leftovers = lane.leftovers()
+    except TimeoutError as error:
+        findings.append(Finding("not drained", "", str(error)))
     heir.send(signal.SIGKILL)
     history = lane.history()
-    findings = (*check(history), *_unexpected(history, "failed" if scene.refused else "completed"))
+    findings += [*check(history), *_unexpected(history, "failed" if scene.refused else "completed")]
     resent = sum(len(words) - 1 for words in history.ends.values())
-    return Trial(scene.point, kind, findings, resent, tuple(leftovers), settled - died)
+    return Trial(scene.point, kind, tuple(findings), resent, tuple(leftovers), settled - died)
 
 
-def crash_often(nursery: Nursery, work: Iterable[tuple[Scene, str]], lanes: int) -> Iterator[Trial]:
-    """Trials in parallel, each on a lane of its own, as they end."""
+def in_parallel(
+    nursery: Nursery, trial: Callable[[Lane, Task], Result], tasks: Iterable[Task], lanes: int
+) -> Iterator[Result]:
+    """Every trial has a lane to itself; results come in the order of the tasks."""
     with ExitStack() as opened:
         free: SimpleQueue[Lane] = SimpleQueue()
         for _ in range(lanes):
             free.put(opened.enter_context(Lane(nursery)))
 
-        def one(scene: Scene, kind: str) -> Trial:
+        def one(task: Task) -> Result:
             lane = free.get()
             try:
-                return crash_once(lane, scene, kind)
+                return trial(lane, task)
             finally:
                 free.put(lane)
 
         pool = opened.enter_context(ThreadPoolExecutor(lanes))
-        for future in [pool.submit(one, scene, kind) for scene, kind in work]:
+        opened.callback(pool.shutdown, cancel_futures=True)
+        for future in [pool.submit(one, task) for task in tasks]:
             yield future.result()
 
 
-def all_work(points: Sequence[str], trials: int) -> list[tuple[Scene, str]]:
-    """So many trials of each point for each kind that has it, points interleaved."""
-    return [(SCENES[point], kind) for _ in range(trials) for point in points for kind in SCENES[point].kinds]
+def tasks_of(points: Sequence[str], trials: int) -> list[Task]:
+    """So many trials of each point for both kinds together, and no fewer than one for each kind that has it."""
+    turns = itertools.cycle(itertools.product(VOLUMES, ("sdxl", "wan")))
+    wanted = ((SCENES[point], volume, kind) for point in points for volume, kind in itertools.islice(turns, trials))
+    return [Task(scene, kind if kind in scene.kinds else scene.kinds[0], volume) for scene, volume, kind in wanted]
+
+
+def _die(lane: Lane, kind: str, point: str, scene: Scene) -> Iterator[Finding]:
+    code = lane.start(kind, crash_at=point, hurry=HURRY, **scene.order).join(30.0)
+    if code != KILLED:
+        yield Finding("not reached", "", f"the {kind} worker ended with {code} before it came to {point}")
 
 
 def _unexpected(history: History, status: str) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 TERMINAL = frozenset({"completed", "failed"})
 
@@ -102,7 +103,7 @@ def double(history: History) -> Iterator[Finding]:
 
 def changed_its_mind(history: History) -> Iterator[Finding]:
     for job, words in history.ends.items():
-        for earlier, later in zip(words, words[1:], strict=False):
+        for earlier, later in pairwise(words):
             if earlier.status != later.status:
                 yield Finding("changed its mind", job, f"{later.status} after {earlier.status}")
 
@@ -122,7 +123,7 @@ def withdrawn(history: History) -> Iterator[Finding]:
 def falling(history: History) -> Iterator[Finding]:
     for job, words in history.ends.items():
         fences = [word.fence for word in words if word.fence is not None]
-        for earlier, later in zip(fences, fences[1:], strict=False):
+        for earlier, later in pairwise(fences):
             if later < earlier:
                 yield Finding("fence fell", job, f"{later} after {earlier}")
 
@@ -180,4 +181,3 @@ RULES: tuple[Rule, ...] = (
     stale,
     reopened,
 )
-

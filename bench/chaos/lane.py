@@ -26,7 +26,7 @@ from workers.local.supabase.storage import Put
 
 KINDS = ("sdxl", "wan")
 TYPES = {"sdxl": "sdxl_image_fast", "wan": "image_fast"}
-LEASE = 1
+LEASE = 1.0
 SCALE = 1 / 16
 LIMIT = 60.0
 PAUSE = 0.02
@@ -66,7 +66,7 @@ class Lane:
             child.send(signal.SIGKILL)
             child.join(LIMIT)
         self.stack.reset()
-        for left in ("outbox", "runs"):
+        for left in ("outbox", "elsewhere", "runs"):
             shutil.rmtree(self.folder / left, ignore_errors=True)
         self._children.clear()
         self.acknowledged.clear()
@@ -77,14 +77,23 @@ class Lane:
         self.acknowledged.append(job)
         return job
 
-    def start(self, kind: str, *, crash_at: str = "", volume: str = "outbox", drain: float = 25, **order: Any) -> Child:
+    def start(
+        self,
+        kind: str,
+        *,
+        crash_at: str = "",
+        volume: str = "outbox",
+        lease: float = LEASE,
+        drain: float = 25,
+        **order: Any,
+    ) -> Child:
         """A worker process. Those of one `volume` share an outbox; `bench.chaos.child` says what else it is told."""
         name = f"{kind}-{next(self._numbers)}"
         runs = self.folder / "runs" / name
         runs.mkdir(parents=True)
         environment = {
             **self.stack.env,
-            "LEASE_SECONDS": str(LEASE),
+            "LEASE_SECONDS": str(lease),
             "DRAIN_SECONDS": str(drain),
             "MODEL_ROOT": str(self.folder),
             "OUTBOX_DIR": str(self.folder / volume),
