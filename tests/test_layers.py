@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(ROOT.glob("workers/**/*.py"))
 
 LAYERS = {
-    "0": "crash fence errors claim job payload resolve watch verdict",
+    "0": "records crash fence errors claim job payload resolve watch verdict",
     "1": "settings known logs stop heartbeat prompt prompt_rules report wear",
     "2a": "queue rows storage callback web fetch picture decoder",
     "2b": "compiled gpu turn weights media engines",
-    "3": "worker claiming making parcel delivery dispatch lease outbox supervisor reconciler keeper slot process safety",
+    "3": "worker claiming making parcel delivery dispatch lease outbox "
+    "supervisor reconciler keeper slot process safety",
     "4": "kinds boot volume cli __main__ __init__",
     "double": "testing fakes local tiny",
 }

@@ -220,11 +220,14 @@ class QueueMachine(RuleBasedStateMachine):
         return holding and holding.claim.body
 
 
-def explore(redis: valkey.Valkey, queue: UpstashQueue, examples: int) -> None:
-    chosen = settings(
+def chosen_settings(examples: int) -> settings:
+    return settings(
         max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    run_state_machine_as_test(lambda: QueueMachine(redis, queue), settings=chosen)
+
+
+def explore(redis: valkey.Valkey, queue: UpstashQueue, examples: int) -> None:
+    run_state_machine_as_test(lambda: QueueMachine(redis, queue), settings=chosen_settings(examples))
 
 
 def test_no_sequence_of_events_loses_or_doubles_a_job(redis_server: RedisServer) -> None:

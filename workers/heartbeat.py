@@ -9,8 +9,10 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from workers.records import known
 
 RUN_DIR = "OURVIDZ_RUN_DIR"
 GENERATION = "OURVIDZ_GENERATION"
@@ -89,9 +91,7 @@ def write(path: Path, heartbeat: Heartbeat) -> None:
 def read(path: Path) -> Heartbeat | None:
     """The last heartbeat, None when there is none or it is from another version."""
     try:
-        record = json.loads(path.read_text())
-        known = {field.name for field in fields(Heartbeat)}
-        values = {key: value for key, value in record.items() if key in known}
+        values = known(Heartbeat, json.loads(path.read_text()))
         return Heartbeat(**{**values, "tokens": tuple(values.get("tokens", ()))})
     except (OSError, ValueError, TypeError, AttributeError):
         return None

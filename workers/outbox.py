@@ -19,6 +19,7 @@ from typing import Any
 from workers import crash
 from workers.job import Artifact
 from workers.logs import log
+from workers.records import known
 
 RECORD = "record.json"
 HOUR, DAY = 3_600.0, 86_400.0
@@ -120,7 +121,7 @@ class Outbox:
         try:
             record = json.loads((folder / RECORD).read_bytes())
             artifacts = tuple(_artifact(folder, item) for item in record.pop("artifacts"))
-            return Sealed(folder=folder, artifacts=artifacts, **record)
+            return Sealed(folder=folder, artifacts=artifacts, **known(Sealed, record))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -9,6 +9,7 @@ from typing import Any
 from workers.claim import Claim
 from workers.errors import Rejected
 from workers.job import Delivery, Outcome
+from workers.records import known
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,14 @@ class Report:
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> Report:
-        """The other way. Raises `KeyError` or `TypeError` for a record that this version did not write."""
-        outcome = dict(record["outcome"])
-        deliveries = tuple(Delivery(**d | {"size": tuple(d["size"])}) for d in outcome.pop("deliveries"))
-        return Report(
-            outcome=Outcome(deliveries=deliveries, **outcome),
-            user_id=record["user_id"],
-            failures=record["failures"],
-            accepted=record["accepted"],
-            bury=record["bury"],
-        )
+        """The other way. Raises `KeyError` or `TypeError` for a record of a release that is too different."""
+        values, outcome = known(Report, record), known(Outcome, record["outcome"])
+        outcome["deliveries"] = tuple(_delivery(item) for item in outcome["deliveries"])
+        return Report(**{**values, "outcome": Outcome(**outcome)})
+
+
+def _delivery(record: Mapping[str, Any]) -> Delivery:
+    return Delivery(**{**known(Delivery, record), "size": tuple(record["size"])})
 
 
 def spoken_by(claim: Claim, outcome: Outcome) -> Outcome:
