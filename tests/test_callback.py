@@ -13,6 +13,7 @@ import pytest
 from receiver import Answer, Receiver, running_receiver
 
 from workers.callback import CallbackClient, build, build_processing, sign
+from workers.errors import Unreachable
 from workers.job import Delivery, Outcome
 from workers.verdict import PARK_ABOVE, SCHEDULE, Verdict, next_delay
 
@@ -378,13 +379,14 @@ def test_adopting_is_a_setting_and_only_for_the_paths_dialect(server, options):
     assert server.requests == []
 
 
-def test_adopting_is_tried_a_few_times_and_then_only_logged(server, client):
-    server.answers = [Answer(503), Answer(cut=True), Answer(500)]
-    client.adopt_image(completed(picture(), type="image_fast"))
-    assert len(server.requests) == 3
+@pytest.mark.parametrize("answer", [Answer(503), Answer(429), Answer(cut=True)])
+def test_an_adoption_that_does_not_get_through_is_left_to_be_tried_again(server, client, answer):
+    server.answers = [answer]
+    with pytest.raises(Unreachable):
+        client.adopt_image(completed(picture(), type="image_fast"))
 
 
-def test_adopting_stops_when_it_is_done(server, client):
-    server.answers = [Answer(503), Answer(204, "")]
+def test_an_adoption_that_is_refused_is_only_logged(server, client):
+    server.answers = [Answer(404)]
     client.adopt_image(completed(picture(), type="image_fast"))
-    assert len(server.requests) == 2
+    assert len(server.requests) == 1

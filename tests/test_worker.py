@@ -234,6 +234,34 @@ def test_a_callback_that_fails_at_first_is_sent_again(bench, monkeypatch):
     assert len(at.engine.made) == 1
 
 
+def test_a_picture_that_could_not_be_shown_at_first_is_shown_before_the_job_counts_as_done(bench):
+    at = bench(callbacks=CallbackRecorder(fail=unreachable(1)))
+    (job,) = at.push(payload())
+    at.ends()
+    assert at.callbacks.adopted == [job]
+    assert len(at.callbacks.outcomes) == 1
+
+
+def test_a_job_that_was_delivered_is_not_told_to_have_failed_when_its_ack_finds_no_queue(bench):
+    queue, body, acks = MemoryQueue(), payload(), []
+
+    def before(method: str) -> None:
+        if method == "ack":
+            acks.append(method)
+            raise Unreachable("no answer")
+
+    queue.push(body)
+    for token in ("a" * 32, "b" * 32):
+        queue.claim(token)
+        queue.remember(token, job_id_of(body), Report.of_failure(job_id_of(body), Rejected("Made.")).record())
+        queue.release(token, counted=True)
+    queue.results[job_id_of(body)]["delivered"] = True
+    queue.before = before
+    at = bench(queue=queue)
+    wait_until(lambda: acks and not at.leases.tokens)
+    assert not at.callbacks.outcomes
+
+
 def test_a_callback_that_must_wait_long_is_parked_and_costs_no_attempt(bench, monkeypatch):
     monkeypatch.setattr("workers.verdict.SCHEDULE", (0.5,))
     monkeypatch.setattr("workers.delivery.PARK_ABOVE", 0.1)

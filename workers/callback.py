@@ -26,7 +26,6 @@ SAMPLING_KEYS = ("steps", "guidance_scale", "model", "sampler")
 """Keys of an outcome's metadata that describe every asset of the job."""
 
 ADOPTED_TYPES = ("image_", "image7b_")
-ADOPTION_TRIES = 3
 
 _BY_MESSAGE = (
     (("associated image_id", "associated video_id"), Verdict("wait_for_link", "not yet linked to its image or video")),
@@ -125,16 +124,12 @@ class CallbackClient:
             return Verdict("retry", str(error))
 
     def adopt_image(self, outcome: Outcome) -> None:
-        """End the image row that July's receiver cannot find, because it has no index. Failing is logged."""
-        if not self._adopts or not outcome.type.startswith(ADOPTED_TYPES):
-            return
-        for tries_left in reversed(range(ADOPTION_TRIES)):
-            try:
-                self._patch_image(outcome)
-                break
-            except Unreachable as error:
-                if not tries_left:
-                    log.warning("image not adopted", job=outcome.job_id, reason=str(error))
+        """End the image row that July's receiver cannot find, because it has no index. A refusal is logged.
+
+        Raises `Unreachable` to be tried again: without this the picture would never be shown.
+        """
+        if self._adopts and outcome.type.startswith(ADOPTED_TYPES):
+            self._patch_image(outcome)
 
     def close(self) -> None:
         self._http.close()
@@ -146,8 +141,10 @@ class CallbackClient:
         rows = {"job_id": f"eq.{outcome.job_id}", "image_index": "is.null"}
         with reaching("the image table"):
             response = self._http.patch(self._images, params=rows, json=row, headers={"Prefer": "return=minimal"})
-        if not response.is_success:
+        if passes(response.status_code):
             raise Unreachable(f"the image table answered {response.status_code}")
+        if not response.is_success:
+            log.warning("image not adopted", job=outcome.job_id, status=response.status_code)
 
 
 def message_id(body: Mapping[str, Any]) -> str:

@@ -106,10 +106,20 @@ class MemoryStorage:
 
 
 class CallbackRecorder:
-    """Remembers what it was told; `answers` are given in turn before every callback is accepted."""
+    """Remembers what it was told; `answers` are given in turn before every callback is accepted.
 
-    def __init__(self, answers: Iterable[Verdict] = (), *, repeats: bool = False) -> None:
+    `fail` may raise for a job id before its image is adopted.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[Verdict] = (),
+        *,
+        repeats: bool = False,
+        fail: Callable[[str], None] = lambda _job_id: None,
+    ) -> None:
         self._answers = iter(answers)
+        self._fail = fail
         self.repeats = repeats
         self.announced: list[str] = []
         self.outcomes: list[Outcome] = []
@@ -123,11 +133,12 @@ class CallbackRecorder:
         return next(self._answers, Verdict("accepted", "200"))
 
     def adopt_image(self, outcome: Outcome) -> None:
+        self._fail(outcome.job_id)
         self.adopted.append(outcome.job_id)
 
 
 def unreachable(times: int) -> Callable[[str], None]:
-    """A `fail` for `MemoryStorage`: the first so many puts do not get through."""
+    """A `fail`: the first so many calls do not get through."""
     left = [times]
 
     def fail(_path: str) -> None:

@@ -31,8 +31,8 @@ class Storage(Protocol):
 
 
 class Callbacks(Protocol):
-    """Whatever happens to a callback is in its verdict; nothing is raised. `repeats` is true where the receiver
-    may miss rows that are linked late."""
+    """Whatever happens to a callback is in its verdict; nothing is raised. `adopt_image` raises `Unreachable` to be
+    tried again. `repeats` is true where the receiver may miss rows that are linked late."""
 
     @property
     def repeats(self) -> bool: ...

@@ -23,8 +23,8 @@ Kind = Literal["latency", "error", "lost_request", "lost_reply", "hang"]
 class Fault:
     """One way to go wrong, and for which requests.
 
-    latency: answered `seconds` late. error: answered with `status` (and `Retry-After`), not handled; with `html`
-    the body is a page, as proxies send it. lost_request: the connection is cut before the request is handled.
+    latency: answered `seconds` late. error: answered with `status` (and `Retry-After`) and `text`, not handled; with
+    `html` the body is a page, as proxies send it. lost_request: the connection is cut before the request is handled.
     lost_reply: it is cut afterwards. hang: no answer for `seconds`, then cut, not handled.
 
     `path` is a shell pattern; `contains` must occur in the body. The first `skip` requests that fit pass; of the
@@ -41,6 +41,7 @@ class Fault:
     status: int = 503
     retry_after: int | None = None
     html: bool = False
+    text: str = ""
 
 
 class ActiveFault:
@@ -158,7 +159,7 @@ def _refusal(fault: Fault) -> Response:
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     if fault.html:
         return HTMLResponse(f"<html><body><h1>{fault.status}</h1></body></html>", fault.status, headers)
-    return JSONResponse({"error": f"ERR injected fault {fault.status}"}, fault.status, headers)
+    return JSONResponse({"error": fault.text or f"ERR injected fault {fault.status}"}, fault.status, headers)
 
 
 def _options(body: Any) -> dict[str, Any]:
