@@ -51,7 +51,8 @@ class Hold:
 class History:
     """Everything in the order of time. `acknowledged` jobs must come to an end; those only `known` may.
 
-    `rows` are the jobs' states in the end. A job that was `withdrawn` before anybody had it must have no effect.
+    `rows` are the jobs' states in the end, `unseen` those whose image or video is not filled in. A job that was
+    `withdrawn` before anybody had it must have no effect.
     """
 
     acknowledged: frozenset[str]
@@ -61,6 +62,7 @@ class History:
     writes: tuple[Write, ...] = ()
     holds: tuple[Hold, ...] = ()
     rows: Mapping[str, str] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
 
     @property
     def ends(self) -> Mapping[str, list[Word]]:
@@ -169,6 +171,13 @@ def reopened(history: History) -> Iterator[Finding]:
             yield Finding("reopened", job, history.rows[job])
 
 
+def unseen(history: History) -> Iterator[Finding]:
+    """What is completed can be looked at."""
+    for job, words in history.ends.items():
+        if words[-1].status == "completed" and job in history.unseen:
+            yield Finding("unseen", job)
+
+
 RULES: tuple[Rule, ...] = (
     lost,
     double,
@@ -180,4 +189,5 @@ RULES: tuple[Rule, ...] = (
     overwritten,
     stale,
     reopened,
+    unseen,
 )

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -109,10 +109,10 @@ class Lane:
         self._children.append(child)
         return child
 
-    def is_settled(self, jobs: Sequence[str] | None = None) -> bool:
+    def is_settled(self) -> bool:
         """Every row has come to an end, and nothing waits or is in flight."""
-        ended = all(self.stack.job(job)["status"] in TERMINAL for job in jobs or self.acknowledged)
-        return ended and not self._unsettled()
+        ended = (self.stack.job(job)["status"] in TERMINAL for job in self.acknowledged)
+        return not self._unsettled() and all(ended)
 
     def wait_until(self, holds: Callable[[], object], what: str, limit: float = LIMIT) -> float:
         """When it held, as epoch in seconds. Raises `TimeoutError`."""
@@ -144,7 +144,15 @@ class Lane:
             writes=tuple(_write(put) for put in self.stack.double.puts()),
             holds=tuple(sorted(self._holds(), key=lambda hold: hold.at)),
             rows=rows,
+            unseen=frozenset(self._unseen()),
         )
+
+    def _unseen(self) -> Iterator[str]:
+        """Jobs whose image or video is not shown."""
+        for table in ("images", "videos"):
+            for row in self.stack.double.rows(table):
+                if row["status"] != "completed":
+                    yield row["job_id"]
 
     def _holds(self) -> Iterator[Hold]:
         for log in self.folder.glob("runs/*/log"):
