@@ -78,6 +78,10 @@ class Double:
         """A stored object. Raises `ApiError` where there is none."""
         return self.store.file(self.store.get(bucket, path)).read_bytes()
 
+    def add(self, table: str, row: Row) -> None:
+        """A row that another client of the database makes."""
+        self._database.insert(table, row)
+
     def link(self, job_id: str) -> None:
         """The browser links the job to its image or video now."""
         self._queue_job.link(job_id)

@@ -1,0 +1,13 @@
+"""A true worker process around an engine without a model: `fake_worker.py KIND STEPS SECONDS`, the seconds per step."""
+
+from __future__ import annotations
+
+import sys
+
+from workers.boot import run_worker
+from workers.fakes import FakeEngine
+from workers.kinds import KINDS, Kind
+
+kind, steps, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+KINDS[kind] = Kind(kind, poll=0.1, step_limit=20.0, engine=lambda _: FakeEngine(seconds, steps))
+run_worker(kind)
