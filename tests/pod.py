@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support import wait_until
+from tests.support import post, wait_until
 from workers import heartbeat
 from workers.local.stack import LocalStack
 
@@ -84,6 +84,12 @@ class Pod:
         self.process.wait()
         if beat is not None and beat.generation:
             _kill_group(beat.pid)
+
+
+def ask(stack: LocalStack, *command: object) -> Any:
+    """One command to the stack's redis."""
+    headers = {"Authorization": f"Bearer {stack.env['UPSTASH_REDIS_REST_TOKEN']}"}
+    return post(stack.gateway.url, headers=headers, json=list(command)).raise_for_status().json()["result"]
 
 
 def _kill_group(pid: int) -> None:

@@ -149,7 +149,8 @@ class Worker:
             return
         job = payload.parse(claim.body)
         crash.point("parsed")
-        self.job_id, self.job_type = job.id, job.type
+        self.job_id = job.id
+        self.job_type = job.type if job.type in self._at.maker.presets else None
         sealed = self._at.outbox.find(job.id)
         if sealed is not None and claim.attempt <= MAX_DELIVERIES:
             crash.point("resumed")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from workers import boot, claiming, kinds, web
+from workers import boot, claiming, delivery, kinds, verdict, worker
 from workers.errors import EngineBroken
 from workers.fakes import FakeEngine, FakeEnhancer
 from workers.watch import Watch
@@ -102,7 +102,9 @@ def prepare() -> None:
     boot.ROOT = Path(__file__).parent
     boot.models_of = lambda *_: []
     claiming.BACK_OFF = (0.2, 0.5)
-    web.MAX_RETRY_AFTER = 1.0
+    delivery.BACK_OFF = (0.1, 0.2)
+    worker.RETRY_DELAYS = (0.1, 0.1, 0.1)
+    verdict.SCHEDULE = (0.1, 0.1)
     for name, kind in list(kinds.KINDS.items()):
         kinds.KINDS[name] = replace(
             kind, poll=0.1, step_limit=10.0, engine=lambda _: _Engine(), enhancer=lambda _: FakeEnhancer()
