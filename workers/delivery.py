@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -23,9 +23,10 @@ from workers.job import Artifact, Delivery, Outcome
 from workers.logs import log
 from workers.outbox import Sealed
 from workers.parcel import Parcel, Way
+from workers.payload import find_user
 from workers.report import Report, spoken_by
 from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, jittered, next_delay
-from workers.watch import Watch
+from workers.watch import Watch, rounded, spent
 
 UPLOADS = 16
 RETRY_AFTER = 60.0
@@ -101,6 +102,7 @@ class Courier:
     async def report(self, claim: Claim, report: Report, watch: Watch) -> None:
         """Send the terminal status until it is accepted. A long wait is parked in the queue, not here."""
         await self._announced(report.outcome.job_id)
+        await self._clear(claim, report, watch)
         send = partial(self._way.callbacks.send, spoken_by(claim, report.outcome), report.user_id)
         while True:
             await self._remember(claim, report, watch)
@@ -125,8 +127,8 @@ class Courier:
         await self._call("queue", lambda: self._way.queue.release(claim.token, counted=False))
         crash.point("released")
 
-    async def retry(self, claim: Claim) -> None:
-        await self._call("queue", lambda: self._way.queue.park(claim.token, jittered(RETRY_AFTER), counted=True))
+    async def retry(self, claim: Claim, *, counted: bool) -> None:
+        await self._call("queue", lambda: self._way.queue.park(claim.token, jittered(RETRY_AFTER), counted=counted))
 
     async def acknowledge(self, claim: Claim, job_id: str | None) -> None:
         await self._call("queue", self._way.queue.ack, claim.token, job_id)
@@ -142,7 +144,7 @@ class Courier:
             "repeated" if report.accepted else "delivered",
             **said,
             assets=len(outcome.deliveries),
-            **_spent(outcome, watch),
+            **spent({**outcome.metadata.get("timings", {}), **watch.timings}),
         )
         crash.point("accepted")
         adopt = partial(self._way.callbacks.adopt_image, outcome)
@@ -172,6 +174,13 @@ class Courier:
         crash.point("between-uploads")
         watch.step(watch.done + 1, len(sealed.artifacts))
         return delivery
+
+    async def _clear(self, claim: Claim, report: Report, watch: Watch) -> None:
+        """A job that failed leaves no object behind, also not from an earlier attempt."""
+        outcome, user_id = report.outcome, find_user(claim.body)
+        if outcome.status == "failed" and outcome.type and user_id and claim.attempt > 1:
+            clear = partial(self._way.storage.clear, outcome.type, user_id, outcome.job_id)
+            await self._insist(watch, "upload", self._fenced(claim, clear))
 
     def _fenced(self, claim: Claim, effect: Callable[[], T]) -> Callable[[], T]:
         """The fence and then the effect, in one thread without a wait between them."""
@@ -236,12 +245,3 @@ async def _pause(watch: Watch, seconds: float) -> None:
         watch.step(watch.done, watch.total)
         await asyncio.sleep(min(left, SLICE))
         left -= SLICE
-
-
-def rounded(timings: Mapping[str, float]) -> dict[str, float]:
-    return {phase: round(seconds, 3) for phase, seconds in timings.items()}
-
-
-def _spent(outcome: Outcome, watch: Watch) -> dict[str, float]:
-    timings = {**outcome.metadata.get("timings", {}), **watch.timings}
-    return {f"{phase}_s": round(seconds, 2) for phase, seconds in timings.items()}

@@ -13,7 +13,7 @@ from workers.delivery import Courier
 from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
 from workers.lease import THREAD_DIED
 from workers.logs import describe, log
-from workers.outbox import Sealed
+from workers.outbox import Sealed, volume_fault
 from workers.parcel import Errand, Parcel, Way
 from workers.report import Report
 from workers.watch import Watch
@@ -136,8 +136,9 @@ class Dispatch:
             await self._courier.release(claim)
             log.info("released", job=job_id, phase="delivery")
         except Exception as error:
-            log.error("delivery failed", job=job_id, **describe(error))
-            await self._courier.retry(claim)
+            fault = volume_fault(error)
+            log.error("volume failed" if fault else "delivery failed", job=job_id, reason=fault, **describe(error))
+            await self._courier.retry(claim, counted=fault is None)
 
     def _free(self, slots: set[str], token: str) -> None:
         slots.discard(token)

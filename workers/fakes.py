@@ -104,6 +104,13 @@ class MemoryStorage:
             for delivery in deliveries:
                 self.objects.pop((delivery.bucket, delivery.path), None)
 
+    def clear(self, job_type: str, user_id: str, job_id: str) -> None:
+        folder = f"{user_id}/{job_id}/"
+        with self._lock:
+            for bucket, path in list(self.objects):
+                if bucket == job_type and path.startswith(folder):
+                    del self.objects[bucket, path]
+
 
 class CallbackRecorder:
     """Remembers what it was told; `answers` are given in turn before every callback is accepted.

@@ -6,6 +6,7 @@ discards. Only the holder of a job's claim looks into its folder.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -25,6 +26,9 @@ RECORD = "record.json"
 HOUR, DAY = 3_600.0, 86_400.0
 MIB = 2**20
 PROBE = bytes(4096)
+_VOLUME_FAULTS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,11 @@ def _artifact(folder: Path, record: Mapping[str, Any]) -> Artifact:
         seed=record["seed"],
         thumbnail=folder / thumbnail if thumbnail else None,
     )
+
+
+def volume_fault(error: BaseException) -> str | None:
+    """What is wrong with the volume, where this error says so: then the job is innocent."""
+    return error.strerror if isinstance(error, OSError) and error.errno in _VOLUME_FAULTS else None
 
 
 def _size(folder: Path) -> int:

@@ -103,6 +103,15 @@ def find_id(raw: str) -> str | None:
     return own if isinstance(own, str) and UUID.fullmatch(own) else None
 
 
+def find_user(raw: str) -> str | None:
+    """The user id of a message that can be read."""
+    try:
+        user = decode(raw).get("user_id")
+    except Rejected:
+        return None
+    return user if isinstance(user, str) and UUID.fullmatch(user) else None
+
+
 def _loads(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)

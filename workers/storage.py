@@ -16,6 +16,8 @@ from workers.job import Artifact, Delivery
 from workers.web import auth_headers, fenced, passes, reaching, retry_after
 
 SHARED_BUCKET = "workspace-temp"
+MOST_ASSETS = 6
+ENDINGS = ("png", "webp", "mp4", "thumb.webp")
 PARALLEL = 8
 LOCKED = 423
 NO_PLACE = "The result has no valid place in storage."
@@ -46,7 +48,7 @@ class SupabaseStorage:
 
     def put(self, artifact: Artifact, job_type: str, user_id: str, job_id: str) -> Delivery:
         """Upload one asset, over what may be there. Raises `Unreachable` or `Refused`; `OSError` of the file."""
-        bucket = SHARED_BUCKET if self._dialect == "objects" else job_type
+        bucket = self._bucket(job_type)
         stem = f"{user_id}/{job_id}/{artifact.index}"
         path = f"{stem}.{artifact.extension}"
         self._upload(artifact.path, bucket, path, artifact.content_type)
@@ -75,9 +77,21 @@ class SupabaseStorage:
             with reaching("storage"):
                 self._service.from_(bucket).remove(of_bucket)
 
+    def clear(self, job_type: str, user_id: str, job_id: str) -> None:
+        """Remove whatever an attempt at this job may have left: its names are known. Raises as `put`."""
+        stems = [f"{user_id}/{job_id}/{index}" for index in range(MOST_ASSETS)]
+        paths = [f"{stem}.{ending}" for stem in stems for ending in ENDINGS]
+        if not all(_PLACE.fullmatch(f"object/{self._bucket(job_type)}/{path}") for path in paths):
+            return
+        with reaching("storage"):
+            self._service.from_(self._bucket(job_type)).remove(paths)
+
     def close(self) -> None:
         self._kept.close()
         self._fresh.close()
+
+    def _bucket(self, job_type: str) -> str:
+        return SHARED_BUCKET if self._dialect == "objects" else job_type
 
     def _upload(self, file: Path, bucket: str, path: str, content_type: str) -> None:
         """After an early refusal a kept connection can be dead without showing it: then once more on a new one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,3 +111,13 @@ class Watch:
     def raise_if_aborted(self) -> None:
         if self._abort is not None:
             raise self._abort
+
+
+def rounded(timings: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by phase, for metadata."""
+    return {phase: round(seconds, 3) for phase, seconds in timings.items()}
+
+
+def spent(timings: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by phase, as fields of an event."""
+    return {f"{phase}_s": round(seconds, 2) for phase, seconds in timings.items()}

@@ -20,7 +20,7 @@ from workers.outbox import Outbox
 from workers.report import Report
 from workers.stop import Stop
 from workers.verdict import jittered
-from workers.watch import Watch
+from workers.watch import Watch, spent
 from workers.wear import Wear
 
 MAX_ATTEMPTS = 3
@@ -102,7 +102,7 @@ class Worker:
                     model.warm_up(self.watch)
         self._at.wear.begin()
         self.between = "idle"
-        log.info("ready", kind=maker.kind, model=maker.engine.model_name, **_spent(self.watch))
+        log.info("ready", kind=maker.kind, model=maker.engine.model_name, **spent(self.watch.timings))
 
     def _turn(self) -> None:
         self.watch, self.job_id, self.job_type = Watch(), None, None
@@ -168,7 +168,7 @@ class Worker:
         with self._at.turn.held(watch):
             parcel = self._at.maker.make(claim, job, preset, watch)
         crash.point("made")
-        log.info("made", job=job.id, type=job.type, **_spent(watch))
+        log.info("made", job=job.id, type=job.type, **spent(watch.timings))
         self._at.dispatch.deliver(parcel, watch.successor())
 
     def _say_again(self, claim: Claim, record: dict[str, object]) -> None:
@@ -243,7 +243,3 @@ class Worker:
         dispatch.close()
         self._at.leases.close()
         log.info("drained", delivered=dispatch.delivered, failed=dispatch.failed)
-
-
-def _spent(watch: Watch) -> dict[str, float]:
-    return {f"{phase}_s": round(seconds, 2) for phase, seconds in watch.timings.items()}
