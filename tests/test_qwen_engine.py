@@ -46,7 +46,7 @@ def scripted(model: QwenEnhancer, say: Callable[[], str], monkeypatch: pytest.Mo
     """Let the model answer what `say` gives; returns the questions it is asked."""
     asked: list[str] = []
 
-    def answer(_model: Any, _tokenizer: Any, question: Any, _watch: Watch) -> Answer:
+    def answer(_model: Any, _tokenizer: Any, question: Any, *_: Any) -> Answer:
         asked.append(question.text)
         return Answer(say(), 20, timed_out=False)
 

@@ -153,7 +153,7 @@ def test_the_pixels_are_the_pipelines_own(engine, picture):
     from diffusers import UniPCMultistepScheduler
 
     pipe = engine._pipeline
-    pipe.scheduler = UniPCMultistepScheduler.from_config(engine._schedule, flow_shift=PICTURE.shift)
+    pipe.scheduler = UniPCMultistepScheduler.from_config(pipe.scheduler.config, flow_shift=PICTURE.shift)
     video = pipe(
         prompt=PICTURE.prompt,
         negative_prompt=PICTURE.negative_prompt,

@@ -69,14 +69,16 @@ def _wan(catalogue: Catalogue) -> Engine:
 
     root, files = catalogue.settings.model_root, catalogue.models.wan
     scale = size_scale(root, "wan")
+    presets = [preset for preset in catalogue.presets.values() if preset.kind == "wan"]
     shapes = {
-        (*scaled(preset.size, scale), preset.frames) for preset in catalogue.presets.values() if preset.kind == "wan"
+        (*scaled(size, scale), preset.frames) for preset in presets for size in (preset.size, preset.size[::-1])
     }
     return WanEngine(
         root / files.weights,
         device=catalogue.device,
         converted=root / files.converted,
         warm_up_shapes=sorted(shapes),
+        cache=catalogue.settings.compile_cache,
         model_name=files.name,
     )
 
@@ -93,6 +95,7 @@ def _qwen(catalogue: Catalogue) -> Enhancer:
         variant=variant,
         rules=catalogue.rules.enhance,
         time_limit=settings.enhance_seconds,
+        cache=settings.compile_cache,
     )
 
 

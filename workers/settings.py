@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         return self.outbox_dir or self.model_root.parent / "outbox"
 
     @property
+    def compile_cache(self) -> Path:
+        return self.model_root.parent / "compiled"
+
+    @property
     def huggingface(self) -> Path:
         return self.hf_home or self.model_root / "huggingface_cache"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workers.engines.qwen.decoder import LOOK_EVERY, Decoder
 from workers.engines.qwen.guard import loops
 from workers.gpu import on_card
 from workers.watch import Watch
@@ -36,22 +37,29 @@ class Answer:
     timed_out: bool
 
 
-def answer(model: Any, tokenizer: Any, question: Question, watch: Watch) -> Answer:
+def answer(model: Any, tokenizer: Any, question: Question, watch: Watch, decoder: Decoder | None = None) -> Answer:
     """Generate. Raises what `watch` was told to abort with; the model stays usable whatever is raised.
 
-    The same question gives the same answer in any process, and the caller's random state is left as it was.
+    The same question gives the same answer in any process, and the caller's random state is left as it was. With a
+    `decoder` it is said faster, where there is room.
     """
     import torch
 
-    device = model.device
-    inputs = tokenizer(question.text, return_tensors="pt", add_special_tokens=False).to(device)
-    begin = inputs["input_ids"].shape[1]
-    ending = Ending(question, begin, tokenizer.decode, watch)
-    with torch.random.fork_rng(devices=[device] if on_card(device.type) else []), torch.inference_mode():
-        torch.manual_seed(question.seed)
-        ids = model.generate(**inputs, max_new_tokens=question.max_new_tokens, stopping_criteria=[ending])
-    text = tokenizer.decode(ids[0, begin:], skip_special_tokens=True)
-    return Answer(before(question.stop, text), ids.shape[1] - begin, ending.timed_out)
+    inputs = tokenizer(question.text, return_tensors="pt", add_special_tokens=False).to(model.device)
+    ending = Ending(question, tokenizer.decode, watch)
+    with torch.inference_mode():
+        if decoder is not None and decoder.fits(inputs["input_ids"].shape[1], question.max_new_tokens):
+            said = _decoded(decoder, inputs["input_ids"], ending, ends_of(model.generation_config))
+        else:
+            said = _generated(model, inputs, ending)
+    text = tokenizer.decode(said, skip_special_tokens=True)
+    return Answer(before(question.stop, text), len(said), ending.timed_out)
+
+
+def ends_of(config: Any) -> frozenset[int]:
+    """The tokens that end an answer."""
+    ends = config.eos_token_id
+    return frozenset(ends if isinstance(ends, list) else [ends])
 
 
 def before(stops: Sequence[str], text: str) -> str:
@@ -61,23 +69,49 @@ def before(stops: Sequence[str], text: str) -> str:
 
 
 class Ending:
-    """Asked by `generate` after every token whether to end. `begin` is the number of tokens of the question."""
+    """Asked after every token whether to end."""
 
-    def __init__(self, question: Question, begin: int, decode: Callable[..., str], watch: Watch) -> None:
-        self._question, self._begin, self._decode, self._watch = question, begin, decode, watch
+    def __init__(self, question: Question, decode: Callable[..., str], watch: Watch) -> None:
+        self.question, self._decode, self._watch = question, decode, watch
         self.timed_out = False
 
-    def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        new = ids[0, self._begin :]
-        self._watch.step(len(new), self._question.max_new_tokens)
-        self.timed_out = time.monotonic() > self._question.deadline
-        done = self.timed_out or self._stopped(new) or _loops(new)
-        return ids.new_full((len(ids),), done).bool()
+    def __call__(self, said: Sequence[int]) -> bool:
+        self._watch.step(len(said), self.question.max_new_tokens)
+        self.timed_out = time.monotonic() > self.question.deadline
+        return self.timed_out or self._stopped(said) or _loops(said)
 
-    def _stopped(self, new: torch.Tensor) -> bool:
-        tail = self._decode(new[-TAIL:]).lstrip() if self._question.stop else ""
-        return any(stop in tail for stop in self._question.stop)
+    def _stopped(self, said: Sequence[int]) -> bool:
+        tail = self._decode(said[-TAIL:]).lstrip() if self.question.stop else ""
+        return any(stop in tail for stop in self.question.stop)
 
 
-def _loops(new: torch.Tensor) -> bool:
-    return len(new) % LOOK_FOR_LOOPS_EVERY == 0 and loops(new.tolist())
+def _generated(model: Any, inputs: Any, ending: Ending) -> list[int]:
+    """The library's way, token by token."""
+    import torch
+
+    question, begin = ending.question, inputs["input_ids"].shape[1]
+
+    def ended(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        return ids.new_full((len(ids),), ending(ids[0, begin:].tolist())).bool()
+
+    with torch.random.fork_rng(devices=[model.device] if on_card(model.device.type) else []):
+        torch.manual_seed(question.seed)
+        ids = model.generate(**inputs, max_new_tokens=question.max_new_tokens, stopping_criteria=[ended])
+    said: list[int] = ids[0, begin:].tolist()
+    return said
+
+
+def _decoded(decoder: Decoder, ids: torch.Tensor, ending: Ending, ends: frozenset[int]) -> list[int]:
+    """Looks at several tokens at once, and ends where the other way would have."""
+    said: list[int] = []
+    decoder.begin(ids, ending.question.seed)
+    while (left := ending.question.max_new_tokens - len(said)) > 0:
+        for token in decoder.more(len(said), min(LOOK_EVERY, left)):
+            said.append(token)
+            if ending(said) or token in ends:
+                return said
+    return said
+
+
+def _loops(said: Sequence[int]) -> bool:
+    return len(said) % LOOK_FOR_LOOPS_EVERY == 0 and loops(said)

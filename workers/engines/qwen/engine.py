@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workers import compiled
 from workers.engines.qwen.decode import Answer, Question, answer
+from workers.engines.qwen.decoder import Decoder
 from workers.engines.qwen.guard import judge
 from workers.engines.qwen.snapshot import Variant, weight_files
+from workers.engines.qwen.step import Sampling
 from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Misconfigured
 from workers.gpu import dtype_for, empty, on_card, with_one_retry
 from workers.job import Media
@@ -28,7 +31,7 @@ Asked = tuple[str, Media, int]
 
 
 class QwenEnhancer:
-    """Turns a short prompt into a description. `time_limit` in seconds per prompt.
+    """Turns a short prompt into a description. `time_limit` in seconds per prompt; `cache` keeps compiled code.
 
     An enhancement never fails a job: whatever goes wrong with the answer, the prompt itself comes back with the
     reason as its status. Answers are remembered by prompt, template (one per media) and seed; the model is the
@@ -36,12 +39,20 @@ class QwenEnhancer:
     """
 
     def __init__(
-        self, snapshot: Path, *, device: str, variant: Variant, rules: EnhanceRules, time_limit: float = 30.0
+        self,
+        snapshot: Path,
+        *,
+        device: str,
+        variant: Variant,
+        rules: EnhanceRules,
+        time_limit: float = 30.0,
+        cache: Path | None = None,
     ) -> None:
         self._snapshot, self._device, self._variant = snapshot, device, variant
-        self._rules, self._time_limit = rules, time_limit
+        self._rules, self._time_limit, self._cache = rules, time_limit, cache
         self._model: Any = None
         self._tokenizer: Any = None
+        self._decoder: Decoder | None = None
         self._remembered: OrderedDict[Asked, Enhancement] = OrderedDict()
 
     def load(self, watch: Watch) -> None:
@@ -55,8 +66,8 @@ class QwenEnhancer:
         read_ahead(files, watch.step)
         folder = str(self._snapshot)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model, report = AutoModelForCausalLM.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype_for(self._device, "bfloat16"),
                 device_map=self._device if on_card(self._device) else None,
@@ -67,9 +78,18 @@ class QwenEnhancer:
             raise Misconfigured([f"{folder} cannot be loaded ({error}). Copy the snapshot again."]) from None
         if report["missing_keys"]:
             raise Misconfigured([f"{folder} lacks {len(report['missing_keys'])} tensors. Copy the snapshot again."])
-        self._model.generation_config = self._sampling()
+        self.adopt(model, tokenizer)
+
+    def adopt(self, model: Any, tokenizer: Any) -> None:
+        """Take over a model that is on the device."""
+        self._model, self._tokenizer = model, tokenizer
+        self._model.generation_config = self._generation()
 
     def warm_up(self, watch: Watch) -> None:
+        if on_card(self._device):
+            compiled.keep_in(self._cache)
+            self._decoder = Decoder(self._model, self._sampling(), self._rules.max_new_tokens)
+            self._decoder.warm_up()
         self._answer(replace(self._question(WARM_UP, "image", 0), max_new_tokens=WARM_UP_TOKENS), watch)
 
     def enhance(self, prompt: str, media: Media, seed: int, watch: Watch) -> Enhancement:
@@ -95,7 +115,7 @@ class QwenEnhancer:
             del self._remembered[asked]
 
     def unload(self) -> None:
-        self._model = self._tokenizer = None
+        self._model = self._tokenizer = self._decoder = None
         empty()
 
     def _enhance(self, asked: Asked, watch: Watch) -> Enhancement:
@@ -113,7 +133,7 @@ class QwenEnhancer:
 
     def _answer(self, question: Question, watch: Watch) -> Answer:
         def ask() -> Answer:
-            return answer(self._model, self._tokenizer, question, watch)
+            return answer(self._model, self._tokenizer, question, watch, self._decoder)
 
         return with_one_retry(ask, ask)
 
@@ -129,7 +149,11 @@ class QwenEnhancer:
             stop = ()
         return Question(text, seed, self._rules.max_new_tokens, time.monotonic() + self._time_limit, stop)
 
-    def _sampling(self) -> Any:
+    def _sampling(self) -> Sampling:
+        rules = self._rules
+        return Sampling(rules.temperature, rules.top_p, rules.top_k, rules.repetition_penalty)
+
+    def _generation(self) -> Any:
         """Ours instead of the snapshot's, except for the tokens that end an answer."""
         from transformers import GenerationConfig
 

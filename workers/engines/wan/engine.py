@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import gpu, weights
-from workers.engines.wan import convert, pipeline, schedulers
+from workers import compiled, gpu, weights
+from workers.engines.wan import convert, fused, pipeline
 from workers.engines.wan.decode import decode
+from workers.engines.wan.denoise import Denoiser
 from workers.engines.wan.encode import Conditioning, TextEncoder
 from workers.job import Output, SamplingParams
 from workers.watch import Watch
@@ -25,7 +26,7 @@ class WanEngine:
     """Wan 2.1 T2V 1.3B from the folder `root`, in its authors' layout or that of diffusers.
 
     The authors' layout is converted once to `converted`, by default a sibling of `root`. `warm_up_shapes` are
-    (width, height, frames) whose first job shall be as fast as the next.
+    (width, height, frames) whose first job shall be as fast as the next; `cache` keeps compiled code.
     """
 
     model_hash: str | None = None
@@ -37,6 +38,7 @@ class WanEngine:
         device: str,
         converted: Path | None = None,
         warm_up_shapes: Sequence[Shape] = (),
+        cache: Path | None = None,
         model_name: str = "wan_2_1_1_3b",
     ) -> None:
         self.model_name = model_name
@@ -44,24 +46,34 @@ class WanEngine:
         self._converted = converted or root.with_name(root.name + "-diffusers")
         self._device = device
         self._warm_up_shapes = warm_up_shapes
+        self._cache = cache
         self._pipeline: Any = None
         self._text: TextEncoder | None = None
-        self._schedule: Mapping[str, Any] = {}
+        self._denoiser: Denoiser | None = None
 
     def load(self, watch: Watch) -> None:
         """Put the model on the device, converting it first where needed. Raises `Misconfigured` or `EngineBroken`."""
         weights.quiet_libraries()
         with watch.phase("load"), gpu.guard():
             folder = convert.ready_folder(self._root, self._converted, watch)
-            self._pipeline = pipeline.load(folder, self._device, watch)
-            self._schedule = dict(self._pipeline.scheduler.config)
-            self._text = TextEncoder(self._pipeline)
+            self.adopt(pipeline.load(folder, self._device, watch))
+
+    def adopt(self, loaded: Any) -> None:
+        """Take over a `WanPipeline` whose models are on the device."""
+        self._pipeline, self._text = loaded, TextEncoder(loaded)
+        if gpu.on_card(self._device):
+            compiled.keep_in(self._cache)
+            fused.fuse_vae(loaded.vae)
+        self._denoiser = Denoiser(loaded, self._device)
 
     def warm_up(self, watch: Watch) -> None:
-        """One step of each shape: kernels are chosen and memory is taken now, not during the first job."""
+        """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
         with watch.phase("warm_up"):
             for shape in self._warm_up_shapes:
+                self._loaded_denoiser().prepare(*shape)
                 self.generate(_warm_up_params(shape), watch)
+        if gpu.on_card(self._device):
+            compiled.compile_no_more()
 
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
         """One output per seed, one after the other. What the watch raises passes through, and the engine stays
@@ -77,8 +89,13 @@ class WanEngine:
         return self._loaded_text().count(text)
 
     def unload(self) -> None:
-        self._pipeline = self._text = None
+        self._pipeline = self._text = self._denoiser = None
         gpu.empty()
+
+    def _loaded_denoiser(self) -> Denoiser:
+        if self._denoiser is None:
+            raise RuntimeError("The engine is used before load().")
+        return self._denoiser
 
     def _loaded_text(self) -> TextEncoder:
         if self._text is None:
@@ -100,26 +117,7 @@ class WanEngine:
             )
 
     def _denoised(self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch) -> torch.Tensor:
-        """Latents (1, 16, (frames + 3) / 4, height / 8, width / 8) in float32. Noise is drawn on the host: a seed
-        means the same on every device."""
-        import torch
-
-        def step_ended(pipe: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            watch.step(step + 1, pipe.num_timesteps)
-            return tensors
-
-        self._pipeline.scheduler = schedulers.make(params.solver, params.shift, self._schedule)
-        latents: torch.Tensor = self._pipeline(
-            **text.inputs,
-            width=params.width,
-            height=params.height,
-            num_frames=params.frames,
-            num_inference_steps=params.steps,
-            guidance_scale=params.guidance,
-            generator=torch.Generator().manual_seed(seed),
-            callback_on_step_end=step_ended,
-            output_type="latent",
-        ).frames
+        latents = self._loaded_denoiser().latents(seed, params, text, watch)
         if not latents.isfinite().all():
             raise FloatingPointError("The denoiser gave values that are not numbers.")
         return latents

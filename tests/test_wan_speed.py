@@ -1,0 +1,136 @@
+"""What makes the video model fast computes what the pipeline computes. Nothing is compiled here: that takes a card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wan_support import PICTURE, loaded
+
+from workers import compiled
+from workers.engines.wan import WanEngine, fused
+from workers.engines.wan.denoise import denoise, one_by_one
+from workers.engines.wan.schedulers import SOLVERS
+from workers.engines.wan.solve import Solved, solve
+from workers.tiny import wan as tiny
+from workers.watch import Watch
+
+pytestmark = pytest.mark.pipelines
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("volume")
+    tiny.write(folder)
+    return folder / tiny.FOLDER
+
+
+@pytest.fixture(scope="module")
+def engine(volume: Path) -> WanEngine:
+    return loaded(volume)
+
+
+@pytest.fixture
+def not_compiled() -> Iterator[None]:
+    import torch
+
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def drawn(*shape: int, seed: int = 3) -> Any:
+    import torch
+
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 25])
+def test_a_schedule_solved_in_advance_makes_the_schedulers_steps(name: str, steps: int, engine: WanEngine) -> None:
+    import torch
+
+    scheduler = engine._denoiser._scheduler(name, 5.0, steps)
+    noise = drawn(1, 16, 1, 4, 6)
+
+    def velocity(latents: Any, time: Any) -> Any:
+        return latents * 0.7 + torch.sin(time / 100)
+
+    theirs = denoise(velocity, scheduler, noise, Watch())
+    ours = denoise(velocity, Solved(solve(engine._denoiser._scheduler(name, 5.0, steps), "cpu"), noise), noise, Watch())
+    assert torch.allclose(ours, theirs, atol=2e-4)
+
+
+def test_the_fused_transformer_gives_the_same_velocities_and_holds_no_weight_twice(volume: Path) -> None:
+    import torch
+
+    transformer = loaded(volume)._pipeline.transformer
+    before = sum(p.numel() for p in transformer.parameters())
+    text, latents, time = drawn(1, 512, 32), drawn(1, 16, 3, 8, 6), torch.tensor(500)
+    ask = one_by_one(transformer, text, drawn(1, 512, 32, seed=4), 6.5)
+    with torch.no_grad():
+        plain = ask(latents, time)
+        fused.fuse_transformer(transformer)
+        assert torch.allclose(ask(latents, time), plain, atol=1e-4)
+    storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in transformer.parameters()}
+    assert sum(storages.values()) == before * 4
+
+
+def test_the_fused_vae_gives_the_same_frames(volume: Path, not_compiled: None) -> None:
+    import torch
+
+    vae, latents = loaded(volume)._pipeline.vae, drawn(1, 16, 4, 6, 8)
+    with torch.no_grad():
+        plain = vae.decode(latents, return_dict=False)[0]
+        fused.fuse_vae(vae)
+        assert torch.allclose(vae.decode(latents, return_dict=False)[0], plain, atol=1e-4)
+
+
+def test_the_rotation_turns_pairs_of_neighbours(engine: WanEngine) -> None:
+    import torch
+
+    cosine, sine = engine._pipeline.transformer.rope(drawn(1, 16, 2, 4, 4))
+    x = drawn(1, cosine.shape[1], 2, cosine.shape[-1])
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
+    angle = torch.complex(cosine[..., ::2], sine[..., ::2])
+    signed = torch.stack((-sine[..., ::2], sine[..., 1::2]), -1).flatten(-2)
+    turned = torch.view_as_real(pairs * angle).flatten(-2)
+    assert torch.allclose(fused.rotated(x, cosine, signed), turned, atol=1e-5)
+
+
+def test_after_warm_up_a_new_shape_is_not_compiled() -> None:
+    import torch
+
+    compilations = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        compilations.append(1)
+        return graph.forward
+
+    doubled = torch.compile(lambda x: x * 2, backend=backend, dynamic=False)
+    doubled(torch.ones(3))
+    try:
+        compiled.compile_no_more()
+        assert doubled(torch.ones(3)).sum() == 6
+        assert doubled(torch.ones(5)).sum() == 10
+    finally:
+        torch.compiler.set_stance("default")
+    assert len(compilations) == 1
+
+
+def test_compiled_code_is_kept_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    (tmp_path / "file").touch()
+    compiled.keep_in(tmp_path / "file" / "below")
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    compiled.keep_in(tmp_path / "compiled")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
+
+
+def test_without_a_card_nothing_is_compiled_or_fused(engine: WanEngine) -> None:
+    engine.warm_up(Watch())
+    assert not engine._pipeline.transformer.blocks[0].attn1.fused_projections
+    assert engine.generate(PICTURE, Watch())

@@ -1,0 +1,67 @@
+"""Compiling for the card, with what was compiled kept on the volume.
+
+The library keys what it keeps by card, driver, its own version, source and shapes, so one folder serves them all.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workers.logs import log
+
+TUNED: dict[str, Any] = {"coordinate_descent_tuning": True}
+"""Kernels try their neighbours' settings while they are compiled, which takes seconds more, once."""
+
+Function = Callable[..., Any]
+
+
+def keep_in(folder: Path | None) -> None:
+    """Where compiled code is found again by the next start; None, or a folder that cannot be written: nowhere.
+
+    Call it before anything is compiled. One compiler in this process, no pool of processes beside it: they would
+    outlive the few seconds for which they are needed.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("compiled code is not kept", reason=error.strerror)
+        return
+    if os.access(folder, os.W_OK):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
+def compiled(function: Function) -> Function:
+    """For fixed shapes, in one piece."""
+    import torch
+
+    return torch.compile(function, fullgraph=True, dynamic=False, options=TUNED)
+
+
+@functools.cache
+def compiled_rows(function: Function) -> Function:
+    """For tensors of shape (rows, width) and (width,): compiled once per width, for any number of rows."""
+    import torch._dynamo
+
+    made = torch.compile(function, fullgraph=True)
+
+    def call(rows: Any, vector: Any) -> Any:
+        torch._dynamo.maybe_mark_dynamic(rows, 0)
+        torch._dynamo.mark_static(rows, 1)
+        torch._dynamo.mark_static(vector)
+        return made(rows, vector)
+
+    return call
+
+
+def compile_no_more() -> None:
+    """From now on what was not compiled runs as it is written: no job ever waits for a compiler."""
+    import torch
+
+    torch.compiler.set_stance("eager_on_recompile")

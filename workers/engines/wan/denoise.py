@@ -1,0 +1,131 @@
+"""From noise to latents: the pipeline's loop, in which nothing waits for the card.
+
+The transformer answers "velocity": where the latents should move, for a prompt, at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from workers import gpu
+from workers.compiled import TUNED
+from workers.engines.wan import fused, schedulers
+from workers.engines.wan.graphs import Graph
+from workers.engines.wan.solve import Solved, Table, solve
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workers.engines.wan.encode import Conditioning
+    from workers.job import SamplingParams
+    from workers.watch import Watch
+
+SOLVED = 32
+"""Schedules whose table is kept: solver, shift and steps."""
+
+Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+class Solver(Protocol):
+    """What of a diffusers scheduler is used here. Latents are float32."""
+
+    timesteps: Tensor
+
+    def step(self, velocity: Tensor, time: Tensor, latents: Tensor, return_dict: bool) -> tuple[Tensor, ...]: ...
+
+
+class Denoiser:
+    """The pipeline's transformer and what makes it fast on a card: fused weights, compiled blocks, graphs."""
+
+    def __init__(self, pipeline: Any, device: str) -> None:
+        self._pipeline, self._device = pipeline, device
+        self._schedule = dict(pipeline.scheduler.config)
+        self._graphs: dict[tuple[int, ...], Graph] = {}
+        self._pool: Any = None
+        self._solved = lru_cache(maxsize=SOLVED)(self._solve)
+        if gpu.on_card(device):
+            fused.fuse_transformer(pipeline.transformer)
+            for block in pipeline.transformer.blocks:
+                block.compile(fullgraph=True, dynamic=False, options=TUNED)
+
+    def prepare(self, width: int, height: int, frames: int) -> None:
+        """Make the jobs of a shape fast, on a card: one frame gets a graph, more are the card's limit anyway."""
+        import torch
+
+        shape = tuple(self._noise(width, height, frames, 0).shape)
+        if frames == 1 and gpu.on_card(self._device) and shape not in self._graphs:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            self._graphs[shape] = Graph(self._pipeline.transformer, shape, self._pool)
+
+    def latents(self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch) -> Tensor:
+        """(1, 16, (frames + 3) / 4, height / 8, width / 8) in float32."""
+        noise = self._noise(params.width, params.height, params.frames, seed)
+        solver = self._solver(params.solver, params.shift, params.steps, noise)
+        return denoise(self._velocity(noise, text, params.guidance), solver, noise, watch)
+
+    def _solver(self, name: str, shift: float | None, steps: int, noise: Tensor) -> Solver:
+        if gpu.on_card(self._device):
+            return Solved(self._solved(name, shift, steps), noise)
+        solver: Solver = self._scheduler(name, shift, steps)
+        return solver
+
+    def _solve(self, name: str, shift: float | None, steps: int) -> Table:
+        return solve(self._scheduler(name, shift, steps), self._device)
+
+    def _scheduler(self, name: str, shift: float | None, steps: int) -> Any:
+        scheduler: Any = schedulers.make(name, shift, self._schedule)
+        scheduler.set_timesteps(steps)
+        scheduler.set_begin_index(0)
+        return scheduler
+
+    def _velocity(self, noise: Tensor, text: Conditioning, guidance: float) -> Velocity:
+        transformer, graph = self._pipeline.transformer, self._graphs.get(tuple(noise.shape))
+        wanted = text.inputs["prompt_embeds"].to(transformer.dtype)
+        unwanted = text.inputs.get("negative_prompt_embeds")
+        if unwanted is None:
+            return one_by_one(transformer, wanted, None, guidance)
+        if graph is None:
+            return one_by_one(transformer, wanted, unwanted.to(transformer.dtype), guidance)
+        return graph.velocity(wanted, unwanted.to(transformer.dtype), guidance)
+
+    def _noise(self, width: int, height: int, frames: int, seed: int) -> Tensor:
+        """Drawn on the host: a seed means the same on every device."""
+        import torch
+
+        generator, channels = torch.Generator().manual_seed(seed), self._pipeline.transformer.config.in_channels
+        noise: Tensor = self._pipeline.prepare_latents(
+            1, channels, height, width, frames, torch.float32, self._device, generator, None
+        )
+        return noise
+
+
+def denoise(velocity: Velocity, solver: Solver, latents: Tensor, watch: Watch) -> Tensor:
+    """Follow the solver from noise to latents; the marker moves with every step."""
+    import torch
+
+    steps, step_ended = len(solver.timesteps), gpu.pace(str(latents.device))
+    with torch.no_grad():
+        for done, time in enumerate(solver.timesteps, start=1):
+            latents = solver.step(velocity(latents, time), time, latents, return_dict=False)[0]
+            step_ended()
+            watch.step(done, steps)
+    return latents
+
+
+def one_by_one(transformer: Any, wanted: Tensor, unwanted: Tensor | None, guidance: float) -> Velocity:
+    """Each text in a call of its own, as the pipeline does it: least memory, any shape."""
+
+    def ask(latents: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        velocity: Tensor = transformer(latents.to(transformer.dtype), time.expand(1), text, return_dict=False)[0]
+        return velocity
+
+    def velocity(latents: Tensor, time: Tensor) -> Tensor:
+        towards = ask(latents, time, wanted)
+        if unwanted is None:
+            return towards
+        away = ask(latents, time, unwanted)
+        return away + guidance * (towards - away)
+
+    return velocity
