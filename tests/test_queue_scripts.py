@@ -168,6 +168,18 @@ def test_many_copies_of_one_job_hold_up_the_others_for_a_few_claims_only(direct:
     assert replies[0].waiting == 16
 
 
+def test_among_many_claims_the_dead_are_looked_for_once_a_second(redis: valkey.Valkey, direct: UpstashQueue) -> None:
+    for number in range(502):
+        direct.push(job())
+        claimed(direct, f"token-{number}")
+    assert 0 < redis.pttl(f"{NAME}:reaped") <= 1000
+    redis.persist(f"{NAME}:reaped")
+    direct.expire(["token-0"])
+    assert direct.claim("soon").claim is None
+    redis.delete(f"{NAME}:reaped")
+    assert claimed(direct, "a second later").crashes == 1
+
+
 def test_an_id_that_waits_without_a_body_is_passed_over(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     redis.rpush(f"{NAME}:retry", "gone")
     direct.push(job())

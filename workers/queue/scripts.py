@@ -15,7 +15,7 @@ NAMES = (
     "claim", "beat", "remember", "release", "park", "ack", "bury", "expire",
     "push", "resume", "requeue", "missing", "restore", "check",
 )  # fmt: skip
-FIXED_KEYS = ("retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead", "since", "paused", "reconciler")
+FIXED_KEYS = ("retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead", "since", "paused", "reconciler", "reaped")
 PARTS = {"claim": ("common", "schedule", "claim")}
 """What a script is joined from, where that is more than `common` and itself."""
 

@@ -2,6 +2,8 @@
 -- Reply: {"STALE"}, or {"NONE" | "PAUSED" | "JOB", waiting, in flight, ms to the next expiry or -1, withdrawn jobs that
 -- were dropped}, followed, for a job, by body, attempt, crashes, fence, remembered record or nil, "1" when delivered.
 local token, lease_ms, now_ms, from_tail = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'tail'
+local MANY = 500 -- claims in flight: to look through more takes longer than a millisecond
+local REAP_MS = 1000
 local MAX_PASSED = 10 -- copies and withdrawn jobs that one claim passes over
 
 -- Bodies whose lock ran out go to the tail of retry. Only a claim that somebody held counts as a crash.
@@ -26,6 +28,13 @@ local function reap()
     leave(claim.id)
   end
   return live, soonest
+end
+
+-- Among many claims the dead are looked for once a second, which delays nobody by more than that.
+local function reap_in_time()
+  local claims = call('HLEN', INFLIGHT)
+  if claims > MANY and not call('SET', REAPED, '1', 'NX', 'PX', REAP_MS) then return claims, -1 end
+  return reap()
 end
 
 -- What comes next, one item at each call: what came back earlier, then the producers' list.
@@ -117,11 +126,11 @@ end
 local fence = held(token)
 if fence > 0 then
   keep(string.format('%.0f', fence), find_id(call('HGET', BODIES, token)))
-  local live, soonest = reap()
+  local live, soonest = reap_in_time()
   return reply('NONE', live, soonest, {})
 end
 if known() then return {'STALE'} end
-local live, soonest = reap()
+local live, soonest = reap_in_time()
 if call('EXISTS', PAUSED) == 1 then return reply('PAUSED', live, soonest, {}) end
 local withdrawn = take_next()
 return reply('NONE', live + (held(token) > 0 and 1 or 0), soonest, withdrawn)

@@ -1,6 +1,6 @@
 -- Joined before every other script. KEYS are the fixed keys of one queue, always in this order.
 -- Every script writes the new place of a body before it clears the old one: an error between loses nothing.
-local QUEUE, RETRY, BODIES, ATTEMPTS, CRASHES, INFLIGHT, FENCE, DEAD, SINCE, PAUSED, LEADER = unpack(KEYS)
+local QUEUE, RETRY, BODIES, ATTEMPTS, CRASHES, INFLIGHT, FENCE, DEAD, SINCE, PAUSED, LEADER, REAPED = unpack(KEYS)
 local call = redis.call
 
 local USED_MS = 3600000 -- how long a token that held a claim stays known after the claim has ended
