@@ -14,6 +14,8 @@ from pathlib import Path
 from workers import boot, claiming, delivery, kinds, verdict, worker
 from workers.errors import EngineBroken
 from workers.fakes import FakeEngine, FakeEnhancer
+from workers.job import Artifact, Output, SamplingParams
+from workers.parcel import Encode
 from workers.watch import Watch
 
 STEP_SECONDS = float(os.environ.get("EVIL_STEP_SECONDS", "0"))
@@ -86,6 +88,20 @@ DEEDS: dict[str, Callable[[Watch], None]] = {
 """Words of a prompt, and what the engine then does."""
 
 
+FLOODS = {"an early flood": ("0.png", "0.mp4"), "a late flood": ("record.json",)}
+"""Words of a prompt, and the files for which the disk then has no room."""
+
+
+def on_a_disk_that_fills(encode: Encode) -> Encode:
+    def encode_on_it(output: Output, folder: Path, params: SamplingParams, limit: int) -> Artifact:
+        for words, names in FLOODS.items():
+            for name in names if words in params.prompt else ():
+                (folder / name).symlink_to("/dev/full")
+        return encode(output, folder, params, limit)
+
+    return encode_on_it
+
+
 class _Engine(FakeEngine):
     def __init__(self) -> None:
         super().__init__(STEP_SECONDS, STEPS, DEEDS)
@@ -103,8 +119,11 @@ def prepare() -> None:
     boot.models_of = lambda *_: []
     claiming.BACK_OFF = (0.2, 0.5)
     delivery.BACK_OFF = (0.1, 0.2)
+    delivery.RETRY_AFTER = 0.2
     worker.RETRY_DELAYS = (0.1, 0.1, 0.1)
     verdict.SCHEDULE = (0.1, 0.1)
+    make_encode = boot.make_encode
+    boot.make_encode = lambda *arguments: on_a_disk_that_fills(make_encode(*arguments))
     for name, kind in list(kinds.KINDS.items()):
         kinds.KINDS[name] = replace(
             kind, poll=0.1, step_limit=10.0, engine=lambda _: _Engine(), enhancer=lambda _: FakeEnhancer()
