@@ -60,8 +60,9 @@ def _sdxl(catalogue: Catalogue) -> Engine:
     from workers.engines.sdxl.engine import SdxlEngine
 
     files = catalogue.models.sdxl
-    checkpoint = catalogue.settings.model_root / files.checkpoint
-    return SdxlEngine(checkpoint, device=catalogue.device, name=files.name)
+    settings = catalogue.settings
+    checkpoint = settings.model_root / files.checkpoint
+    return SdxlEngine(checkpoint, device=catalogue.device, cache=settings.compile_cache, name=files.name)
 
 
 def _wan(catalogue: Catalogue) -> Engine:
@@ -70,9 +71,7 @@ def _wan(catalogue: Catalogue) -> Engine:
     root, files = catalogue.settings.model_root, catalogue.models.wan
     scale = size_scale(root, "wan")
     presets = [preset for preset in catalogue.presets.values() if preset.kind == "wan"]
-    shapes = {
-        (*scaled(size, scale), preset.frames) for preset in presets for size in (preset.size, preset.size[::-1])
-    }
+    shapes = {(*scaled(size, scale), preset.frames) for preset in presets for size in (preset.size, preset.size[::-1])}
     return WanEngine(
         root / files.weights,
         device=catalogue.device,

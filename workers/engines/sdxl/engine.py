@@ -26,18 +26,24 @@ class SdxlEngine:
     """One SDXL checkpoint on one device.
 
     `config` is a folder of configurations in diffusers layout; by default one named `config` beside the checkpoint,
-    else the shipped one. The CLIP vocabulary is always the shipped one.
+    else the shipped one. The CLIP vocabulary is always the shipped one. `cache` keeps compiled kernels.
     """
 
     model_hash: str | None = None
 
     def __init__(
-        self, checkpoint: Path, *, device: str, config: Path | None = None, name: str = "lustify_sdxl"
+        self,
+        checkpoint: Path,
+        *,
+        device: str,
+        config: Path | None = None,
+        cache: Path | None = None,
+        name: str = "lustify_sdxl",
     ) -> None:
         self.model_name = name
         self._checkpoint = checkpoint
         self._config = config or load.config_for(checkpoint)
-        self._device = device
+        self._device, self._cache = device, cache
         self._pipeline: Any = None
         self._texts: TextEncoder | None = None
         self._schedule: Mapping[str, Any] = {}
@@ -49,10 +55,15 @@ class SdxlEngine:
             weights.read_ahead([self._checkpoint], watch.step)
             digest = pool.submit(weights.file_hash, self._checkpoint)
             weights.quiet_libraries()
-            self._pipeline = load.load_pipeline(self._checkpoint, self._config, self._device)
-            self._schedule = dict(self._pipeline.scheduler.config)
-            self._texts = TextEncoder(self._pipeline)
+            self.adopt(load.load_pipeline(self._checkpoint, self._config, self._device))
             self.model_hash = digest.result()[:10]
+
+    def adopt(self, pipeline: Any) -> None:
+        """Work with this pipeline, which is on the device."""
+        load.prepare(pipeline, self._cache)
+        self._pipeline = pipeline
+        self._schedule = dict(pipeline.scheduler.config)
+        self._texts = TextEncoder(pipeline)
 
     def warm_up(self, watch: Watch) -> None:
         """Two steps at the model's own size with every batch size, so that the first job meets nothing new."""
@@ -104,7 +115,10 @@ class SdxlEngine:
     def _denoised(self, seeds: Sequence[int], params: SamplingParams, text: Conditioning, watch: Watch) -> torch.Tensor:
         """Latents (images, 4, height / 8, width / 8)."""
 
+        pace = gpu.pace(self._device)
+
         def step_ended(pipeline: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            pace()
             watch.step(step + 1, pipeline.num_timesteps)
             return tensors
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workers import gpu
-from workers.engines.sdxl import vae
+from workers.engines.sdxl import fast, vae
 from workers.errors import Misconfigured
 from workers.settings import CONFIG_DIR
 
@@ -39,9 +39,15 @@ def load_pipeline(checkpoint: Path, config: Path, device: str) -> Any:
     if missing:
         raise _unfit(checkpoint, config, f"{missing} is missing")
     pipeline.to(device)
+    return pipeline
+
+
+def prepare(pipeline: Any, cache: Path | None = None) -> None:
+    """Make a pipeline that is on its device silent, safe in 16 bits, and on a card fast."""
     pipeline.set_progress_bar_config(disable=True)
     vae.shrink(pipeline.vae)
-    return pipeline
+    if gpu.on_card(pipeline.device.type) and fast.possible(pipeline.device.type, cache):
+        fast.hasten(pipeline)
 
 
 def tokenizers() -> dict[str, Any]:

@@ -49,6 +49,7 @@ def decode(vae: Any, latent: torch.Tensor) -> NDArray[np.uint8]:
     with torch.no_grad():
         image = _decoded(vae, latent)
         if not image.isfinite().all():
+            vars(vae.decoder).pop("forward", None)  # the fast one holds float16 weights
             image = _decoded(vae.to(torch.bfloat16), latent)
         pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         array: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

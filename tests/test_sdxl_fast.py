@@ -1,0 +1,118 @@
+"""SDXL's fast layers against diffusers' own, on small weights; the kernels' own place is the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from sdxl_support import pixels, tiny_engine
+
+from workers.engines.sdxl import fast, ops, schedulers
+from workers.engines.sdxl.decoder import Decoder
+from workers.engines.sdxl.denoiser import Denoiser
+from workers.settings import CONFIG_DIR
+from workers.tiny import sdxl as tiny
+
+pytestmark = pytest.mark.pipelines
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("config")
+    tiny.write_config(folder)
+    return tiny.models(folder, seed=0)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def asked(images: int, height: int = 16, width: int = 16, guided: bool = True) -> dict[str, Any]:
+    """What the pipeline calls the denoiser with: negative prompt first, each text once per image."""
+    texts = 2 if guided else 1
+    sizes = torch.tensor([[128.0, 128.0, 0.0, 0.0, 128.0, 128.0]] * texts * images)
+    pooled = random(texts, 48, seed=1).repeat_interleave(images, 0)
+    return {
+        "sample": random(texts * images, 4, height, width),
+        "timestep": torch.tensor(500),
+        "encoder_hidden_states": random(texts, 77, 80, seed=2).repeat_interleave(images, 0),
+        "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes},
+    }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "inputs",
+    [asked(3), asked(1), asked(3, guided=False), asked(2, height=12, width=20), asked(1, height=10, width=14)],
+    ids=["three images", "one image", "without guidance", "not square", "odd when halved"],
+)
+def test_the_fast_denoiser_predicts_what_the_plain_one_does(networks: Mapping[str, Any], inputs: Any) -> None:
+    unet = networks["unet"]
+    expected = unet(**inputs, return_dict=False)[0]
+    torch.testing.assert_close(Denoiser(unet).forward(**inputs)[0], expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_new_text_is_read_and_the_same_text_is_not_read_again(networks: Mapping[str, Any]) -> None:
+    denoiser, first, second = Denoiser(networks["unet"]), asked(2), asked(2)
+    second["encoder_hidden_states"] = second["encoder_hidden_states"] * 2
+    before = denoiser.forward(**first)[0]
+    keys = denoiser._keys
+    denoiser.forward(**first)
+    assert denoiser._keys is keys
+    assert (denoiser.forward(**second)[0] != before).any()
+    assert (denoiser.forward(**first)[0] == before).all()
+
+
+@torch.no_grad()
+def test_the_fast_decoder_paints_what_the_plain_one_does(networks: Mapping[str, Any]) -> None:
+    decoder, latent = networks["vae"].decoder, random(1, 4, 8, 12)
+    torch.testing.assert_close(Decoder(decoder).forward(latent), decoder(latent), rtol=0, atol=1e-4)
+
+
+def test_weights_are_neither_changed_nor_held_twice(networks: Mapping[str, Any]) -> None:
+    unet = networks["unet"]
+    before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
+    Denoiser(unet)
+    assert all((tensor == before[name]).all() for name, tensor in unet.state_dict().items())
+    attention = unet.mid_block.attentions[0].transformer_blocks[0].attn1
+    storages = {layer.weight.untyped_storage().data_ptr() for layer in (attention.to_q, attention.to_k, attention.to_v)}
+    assert len(storages) == 1
+
+
+def test_a_hastened_engine_makes_the_same_pictures(tmp_path: Path) -> None:
+    engine = tiny_engine(tmp_path)
+    before = pixels(engine, seeds=(1, 2, 3))
+    fast.hasten(engine._pipeline)
+    assert abs(pixels(engine, seeds=(1, 2, 3)) - before).max() <= 1
+
+
+@pytest.mark.parametrize("solver", schedulers.SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 15, 25])
+def test_a_step_as_a_sum_is_the_solvers_step(solver: str, steps: int) -> None:
+    name, changes = schedulers.SOLVERS[solver]
+    schedule = diffusers.EulerDiscreteScheduler.load_config(CONFIG_DIR / "sdxl" / "scheduler")
+    plain = getattr(diffusers, name).from_config(schedule, **changes)
+    summed = schedulers.make(solver, schedule)
+    for scheduler in (plain, summed):
+        scheduler.set_timesteps(steps)
+    assert (summed.timesteps == plain.timesteps).all()
+    theirs = ours = random(2, 4, 8, 8).double() * float(plain.init_noise_sigma)
+    for i, timestep in enumerate(plain.timesteps):
+        output = random(2, 4, 8, 8, seed=i + 1).double()
+        scaled = plain.scale_model_input(theirs, timestep)
+        torch.testing.assert_close(summed.scale_model_input(ours, timestep), scaled, rtol=1e-5, atol=1e-4)
+        theirs = plain.step(output, timestep, theirs, return_dict=False)[0]
+        ours = summed.step(output, timestep, ours)[0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_images_side_by_side_are_normed_as_one() -> None:
+    norm = torch.nn.GroupNorm(4, 24)
+    left, right = random(2, 16, 5, 3), random(2, 8, 5, 3, seed=1)
+    expected = norm(torch.cat([left, right], dim=1))
+    assert (ops.group_norm([left, right], norm, silu=False) == expected).all()
