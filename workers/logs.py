@@ -162,4 +162,6 @@ def _readable(_logger: Any, _name: str, event: Event) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({' '.join(f'{key}={_short(item)}' for key, item in value.items() if item not in (None, ''))})"
     return f"{value:.2f}" if isinstance(value, float) else str(value)

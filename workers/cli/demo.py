@@ -42,6 +42,7 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0) -> 
     """Run everything here: local queue and storage, both workers, one job of each type, a page of results."""
     from workers.local.stack import LocalStack
 
+    _end_on_signals()
     folder = folder.absolute()
     models = _weights(folder)
     with LocalStack(port=port) as stack, _workers(stack, models, folder) as process:
@@ -57,6 +58,12 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0) -> 
             _wait_for_more(stack, process)
     if not all(arrived):
         raise fail(f"not every job arrived; {folder / 'workers.log'} says why")
+
+
+def _end_on_signals() -> None:
+    """Both signals end everything, also where a shell started us in the background and had SIGINT ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _orders() -> Iterator[tuple[str, str]]:
@@ -86,6 +93,7 @@ def _workers(stack: LocalStack, models: Path, folder: Path) -> Iterator[subproce
     run = folder / "run"
     run.mkdir(parents=True, exist_ok=True)
     ours = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(folder / "outbox"), heartbeat.RUN_DIR: str(run)}
+    ours[heartbeat.SUPERVISOR] = str(os.getpid())  # so that it does not outlive us, however we end
     os.environ[heartbeat.RUN_DIR] = str(run)
     env = {**os.environ, "LOG_FORMAT": "text", **stack.env, **ours}
     with (folder / "workers.log").open("wb") as log:
