@@ -5,22 +5,15 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import TypeVar
 
 from bench.chaos.history import Finding, History, check
 from bench.chaos.lane import Lane
-from bench.chaos.nursery import Nursery
 from bench.chaos.scenes import SCENES, Scene
 
 KILLED = -signal.SIGKILL
 HURRY = 100.0
-VOLUMES = ("outbox", "elsewhere")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,7 @@ class Task:
 
     scene: Scene
     kind: str
-    volume: str = VOLUMES[0]
+    volume: str
 
 
 def crash_once(lane: Lane, task: Task) -> Trial:
@@ -67,33 +60,15 @@ def crash_once(lane: Lane, task: Task) -> Trial:
     return Trial(scene.point, kind, tuple(findings), resent, tuple(leftovers), settled - died)
 
 
-def in_parallel(
-    nursery: Nursery, trial: Callable[[Lane, Task], Result], tasks: Iterable[Task], lanes: int
-) -> Iterator[Result]:
-    """Every trial has a lane to itself; results come in the order of the tasks."""
-    with ExitStack() as opened:
-        free: SimpleQueue[Lane] = SimpleQueue()
-        for _ in range(lanes):
-            free.put(opened.enter_context(Lane(nursery)))
-
-        def one(task: Task) -> Result:
-            lane = free.get()
-            try:
-                return trial(lane, task)
-            finally:
-                free.put(lane)
-
-        pool = opened.enter_context(ThreadPoolExecutor(lanes))
-        opened.callback(pool.shutdown, cancel_futures=True)
-        for future in [pool.submit(one, task) for task in tasks]:
-            yield future.result()
-
-
 def tasks_of(points: Sequence[str], trials: int) -> list[Task]:
-    """So many trials of each point for both kinds together, and no fewer than one for each kind that has it."""
-    turns = itertools.cycle(itertools.product(VOLUMES, ("sdxl", "wan")))
-    wanted = ((SCENES[point], volume, kind) for point in points for volume, kind in itertools.islice(turns, trials))
-    return [Task(scene, kind if kind in scene.kinds else scene.kinds[0], volume) for scene, volume, kind in wanted]
+    """So many trials of each point, both kinds and volumes in turn where it has both."""
+    return [task for point in points for task in itertools.islice(_turns(SCENES[point]), trials)]
+
+
+def _turns(scene: Scene) -> Iterator[Task]:
+    return (
+        Task(scene, kind, volume) for volume, kind in itertools.cycle(itertools.product(scene.volumes, scene.kinds))
+    )
 
 
 def _die(lane: Lane, kind: str, point: str, scene: Scene) -> Iterator[Finding]:

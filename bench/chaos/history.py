@@ -122,7 +122,7 @@ def withdrawn(history: History) -> Iterator[Finding]:
         yield Finding("withdrawn", job)
 
 
-def falling(history: History) -> Iterator[Finding]:
+def fence_fell(history: History) -> Iterator[Finding]:
     for job, words in history.ends.items():
         fences = [word.fence for word in words if word.fence is not None]
         for earlier, later in pairwise(fences):
@@ -155,7 +155,8 @@ def stale(history: History) -> Iterator[Finding]:
     holds: dict[str, list[Hold]] = {}
     for hold in history.holds:
         holds.setdefault(hold.job, []).append(hold)
-    for effect in (*history.words, *history.writes):
+    effects: list[Word | Write] = [*history.words, *history.writes]
+    for effect in effects:
         earlier = [hold for hold in holds.get(effect.job, ()) if hold.at <= effect.at]
         own = max((hold.fence for hold in earlier if hold.sender == effect.sender), default=None)
         newest = max((hold.fence for hold in earlier), default=None)
@@ -184,7 +185,7 @@ RULES: tuple[Rule, ...] = (
     changed_its_mind,
     unknown,
     withdrawn,
-    falling,
+    fence_fell,
     missing,
     overwritten,
     stale,

@@ -12,8 +12,7 @@ from bench.chaos.crashes import HURRY, Task
 from bench.chaos.history import Finding, check
 from bench.chaos.lane import Lane
 from bench.chaos.nursery import Child
-from bench.chaos.scenes import OBJECTS, Scene
-from workers import heartbeat
+from bench.chaos.scenes import OBJECTS, VOLUMES, Scene
 
 POINTS = (
     "claim-unheard", "claimed", "parsed", "composed", "generating:2", "made", "announced", "handed-over", "encoded",
@@ -49,20 +48,20 @@ def freeze_once(lane: Lane, task: Task, *, planted: bool = False) -> Freeze:
         first = lane.start(kind, painted=True, hurry=HURRY, planted=planted, **STEPS)
         _freeze_at_random(lane, first)
     else:
-        first = lane.start(kind, crash_at=point, freezes=True, painted=True, hurry=HURRY, planted=planted)
+        first = lane.start(kind, crash_at=point, freezes=True, painted=True, hurry=HURRY, planted=planted, **STEPS)
         lane.wait_until(first.is_stopped, f"frozen at {point}")
     froze = time.time()
     lane.start(kind, volume=task.volume, painted=True, hurry=HURRY)
     ended = lane.wait_until(lane.is_settled, f"taken over after a freeze at {point}")
     first.send(signal.SIGCONT)
     thawed = time.monotonic() + GRACE
-    lane.wait_until(lambda: has_nothing_left(first, kind, thawed), "done with what it had")
+    lane.wait_until(lambda: has_nothing_left(first, thawed), "done with what it had")
     return Freeze(point.partition(":")[0], tuple(check(lane.history())), ended - froze)
 
 
-def has_nothing_left(worker: Child, kind: str, since: float) -> bool:
+def has_nothing_left(worker: Child, since: float) -> bool:
     """Whether its last sign of life, not older than `since` on the monotonic clock, holds no claim."""
-    beat = heartbeat.read(worker.log.parent / f"{kind}.heartbeat")
+    beat = worker.beat
     return beat is not None and beat.monotonic > since and not beat.tokens and beat.job is None
 
 
@@ -72,7 +71,7 @@ def freezes_of(trials: int) -> Iterator[Task]:
         point = POINTS[number // 2 % len(POINTS)] if number % 2 else AT_RANDOM
         kind = ("sdxl", "wan")[number // 4 % 2]
         scene = Scene((point,), images=3 if kind == "sdxl" else 1)
-        yield Task(scene, kind, ("outbox", "elsewhere")[number // 2 % 2])
+        yield Task(scene, kind, VOLUMES[number // 2 % 2])
 
 
 def _freeze_at_random(lane: Lane, worker: Child) -> None:

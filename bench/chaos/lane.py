@@ -17,7 +17,7 @@ from typing import Any
 import valkey
 
 from bench.chaos.history import TERMINAL, History, Hold, Word, Write
-from bench.chaos.nursery import Child, Nursery
+from bench.chaos.nursery import ROOT, Child, Nursery
 from workers.crash import VARIABLE
 from workers.local.redis import RedisServer
 from workers.local.stack import LocalStack
@@ -30,8 +30,8 @@ LEASE = 1.0
 SCALE = 1 / 16
 LIMIT = 60.0
 PAUSE = 0.02
-LASTING = frozenset({"queue:schema", *(f"{kind}_queue:fence" for kind in KINDS)})
-"""The only keys that stay for ever."""
+LASTING = frozenset({"queue:schema", *(f"{kind}_queue:{part}" for kind in KINDS for part in ("fence", "dead"))})
+"""The only keys that stay for ever; the dead list is bounded."""
 
 
 class Lane:
@@ -100,6 +100,7 @@ class Lane:
             "OURVIDZ_RUN_DIR": str(runs),
             "DEVICE": "cpu",
             "LOG_FORMAT": "json",
+            "PYTHONPATH": str(ROOT),
         }
         if crash_at:
             environment[VARIABLE] = crash_at

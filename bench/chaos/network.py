@@ -27,7 +27,7 @@ PRODUCERS = 12
 COPIES = 3
 """Workers of each kind."""
 
-AHEAD = 200
+AHEAD = 60
 """Jobs that may be queued and not ended."""
 
 GAP = (0.5, 2.5)
@@ -84,12 +84,13 @@ class Crowd:
         self.blows[blow.__name__] += 1
         blow()
 
+    def revive(self) -> None:
+        """What a supervisor does: a boot through this weather often fails."""
+        self._workers = [pair if pair[1].code is None else self._start(pair[0]) for pair in self._workers]
+
     def kill(self) -> None:
-        """Without a word, and a new one comes."""
-        place = self._luck.randrange(len(self._workers))
-        kind, worker = self._workers[place]
+        _, worker = self._luck.choice(self._workers)
         worker.send(signal.SIGKILL)
-        self._workers[place] = self._start(kind)
 
     def freeze(self) -> None:
         """For a shorter or a longer time than its lease."""
@@ -153,7 +154,7 @@ def storm(nursery: Nursery, jobs: int, *, seed: int = 0, blows: bool = True) -> 
         with ThreadPoolExecutor(PRODUCERS) as pool:
             running = [pool.submit(producers.run) for _ in range(PRODUCERS)]
             _strike_while(running, crowd, luck if blows else None)
-        lane.wait_until(lane.is_settled, "drained after a storm", DRAIN_LIMIT)
+        lane.wait_until(lambda: crowd.revive() or lane.is_settled(), "drained after a storm", DRAIN_LIMIT)
         return _account(lane, crowd, producers, time.monotonic() - began)
 
 
@@ -165,6 +166,7 @@ def weather(faults: Faults, *kinds: Mapping[str, Any]) -> None:
 def _strike_while(running: Sequence[Future[None]], crowd: Crowd, luck: random.Random | None) -> None:
     while not all(future.done() for future in running):
         time.sleep(luck.uniform(*GAP) if luck else 0.1)
+        crowd.revive()
         if luck:
             crowd.strike()
     for future in running:

@@ -13,10 +13,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+from workers import heartbeat
+from workers.heartbeat import Heartbeat
 from workers.local.tether import die_with
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +30,8 @@ MODULES = ("workers.boot", "workers.media", "workers.fakes", "bench.chaos.child"
 class Child:
     """A forked worker. `code` is None while it lives, afterwards its exit code or minus the signal that killed it."""
 
-    def __init__(self, pid: int, log: Path, changed: threading.Condition) -> None:
-        self.pid, self.log = pid, log
+    def __init__(self, pid: int, kind: str, log: Path, changed: threading.Condition) -> None:
+        self.pid, self.kind, self.log = pid, kind, log
         self.code: int | None = None
         self._changed = changed
 
@@ -41,8 +44,14 @@ class Child:
         return self.code
 
     def send(self, number: signal.Signals) -> None:
-        if self.code is None:
-            os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # it has just died, and nobody has heard of it yet
+            if self.code is None:
+                os.kill(self.pid, number)
+
+    @property
+    def beat(self) -> Heartbeat | None:
+        """Its last sign of life, from the folder in which its log is."""
+        return heartbeat.read(self.log.parent / f"{self.kind}.heartbeat")
 
     def is_stopped(self) -> bool:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
@@ -68,8 +77,8 @@ class Nursery:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
         self._listener.join()
+        self._process.__exit__(kind, error, at)
 
     def start(self, order: Mapping[str, Any]) -> Child:
         """Fork a child that does `bench.chaos.child.main(order)`; its output goes to the order's `log`."""
@@ -81,7 +90,7 @@ class Nursery:
             if not self._changed.wait_for(lambda: self._born, START_LIMIT):
                 raise TimeoutError("the nursery does not answer")
             assert self._born is not None
-            child = Child(self._born, Path(order["log"]), self._changed)
+            child = Child(self._born, order["kind"], Path(order["log"]), self._changed)
             self._children[child.pid] = child
             return child
 

@@ -11,6 +11,7 @@ from workers.crash import POINTS
 CALLBACK = "/functions/v1/job-callback"
 OBJECTS = "/storage/v1/object/*"
 DAYS_END = "the end of the day"
+VOLUMES = ("outbox", "elsewhere")
 Faults = tuple[Mapping[str, Any], ...]
 
 
@@ -20,7 +21,8 @@ class Scene:
 
     `deaths` are the points at which one process after the other dies. `faults` strike storage and receiver. `order`
     is what dying processes are told beside. A `refused` job ends as `failed`. Prompts may hold words that make the
-    engine evil, see `bench.chaos.child`.
+    engine evil, see `bench.chaos.child`. The heir works on one of the `volumes`: a job that killed two workers and
+    has no files there is given up.
     """
 
     deaths: tuple[str, ...]
@@ -31,6 +33,7 @@ class Scene:
     order: Mapping[str, Any] = field(default_factory=dict)
     refused: bool = False
     kinds: tuple[str, ...] = ("sdxl", "wan")
+    volumes: tuple[str, ...] = VOLUMES
 
     @property
     def point(self) -> str:
@@ -41,7 +44,7 @@ _SPECIAL = (
     Scene(("generating:2",)),
     Scene(("beaten",), order={"steps": 10, "step_seconds": 0.1}),
     Scene(("between-uploads",), images=3),
-    Scene(("sealed", "resumed"), jobs=1),
+    Scene(("sealed", "resumed"), jobs=1, volumes=VOLUMES[:1]),
     Scene(("remembered", "recalled"), jobs=1),
     Scene(("rejected",), prompt="a lighthouse " * 400, refused=True),
     Scene(("noted",), images=3, kinds=("sdxl",)),
