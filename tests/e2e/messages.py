@@ -83,6 +83,12 @@ def push_known(
     return job_id or ""
 
 
+def announce(stack: LocalStack, queue: str, job_id: str) -> None:
+    """Tell workers that listen, so that they need not ask."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    post(stack.gateway.url, json=["PUBLISH", f"wake:{queue}", job_id], headers=headers).raise_for_status()
+
+
 def job(job_type: str, **config: object) -> bytes:
     """A message with no more in it than must be."""
     facts = {"id": str(uuid.uuid4()), "type": job_type, "user_id": USER, "prompt": "a lighthouse at dusk"}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from messages import FORMS, PRESETS, USER, hostile, job, push_form, push_known
+from messages import FORMS, PRESETS, USER, announce, hostile, job, push_form, push_known
 from system import ROOT, System
 
 from workers.local.stack import TERMINAL, LocalStack
@@ -70,6 +70,7 @@ def july(stack: LocalStack, models: Path, folder: Path) -> Run:
         jobs["after all that"] = stack.submit("image_fast", PROMPT)
         settle(lambda: all(ended(stack, id_) for id_ in jobs.values() if id_))
         jobs["the last"] = stack.submit("video_fast", PROMPT)
+        announce(stack, "wan_queue", jobs["the last"])
         system.wait_for_work("wan", jobs["the last"])
         traces = system.traces()
         system.ask_to_stop()
