@@ -16,7 +16,7 @@ from workers.claiming import Claimer
 from workers.dispatch import RELEASE_SECONDS, Dispatch
 from workers.errors import Misconfigured, Unreachable
 from workers.heartbeat import Heartbeat
-from workers.keeper import Hooks
+from workers.keeper import LOADING, Hooks
 from workers.kinds import (
     KINDS,
     make_encode,
@@ -207,7 +207,7 @@ def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbe
     return Heartbeat(
         generation=heartbeat.generation(),
         pid=os.getpid(),
-        phase=watch.current or worker.between,
+        phase=_phase(worker),
         deadline=watch.deadline,
         monotonic=time.monotonic(),
         job=worker.job_id,
@@ -218,6 +218,14 @@ def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbe
         done=dispatch.delivered,
         failed=dispatch.failed,
     )
+
+
+def _phase(worker: Worker) -> str:
+    """A warm-up runs through the phases of a job, but is none."""
+    current = worker.watch.current
+    if worker.between == "start" and current not in LOADING:
+        return "warm_up" if current else "start"
+    return current or worker.between
 
 
 def _hooks(kinds: Sequence[str], settings: Settings) -> Hooks:

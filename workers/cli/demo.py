@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,6 +29,9 @@ PROMPTS = (
     "two green apples on a wooden table",
     "a paper boat on a pond, ripples moving outwards",
 )
+CURL = """\
+  curl $SUPABASE_URL/functions/v1/queue-job -H "Authorization: Bearer $SUPABASE_SERVICE_KEY" \\
+       -d '{"jobType":"image_fast","prompt":"a lighthouse at dusk"}'"""
 ENDED = ("completed", "failed")
 PATIENCE = 600.0
 GRACE = 40.0
@@ -55,7 +59,7 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0) -> 
         arrived = [stack.job(job_id)["status"] == "completed" for job_id in jobs.values()]
         err().print(f"\n{sum(arrived)} of {len(jobs)} job types arrived. Page: {page}")
         if not once:
-            _wait_for_more(stack, process)
+            _wait_for_more(stack, folder, process)
     if not all(arrived):
         raise fail(f"not every job arrived; {folder / 'workers.log'} says why")
 
@@ -154,11 +158,14 @@ def _seconds(row: Mapping[str, Any]) -> str:
     return f"{sum(made):.1f}" if made else ""
 
 
-def _wait_for_more(stack: LocalStack, process: subprocess.Popen[bytes]) -> None:
-    err().print("Waiting for more jobs, e.g. in another terminal (this sets what `submit` needs):")
-    for name, value in stack.env.items():
-        err().print(f"  export {name}={value}")
-    err().print('  .venv/bin/python -m workers submit image_fast "a lighthouse at dusk" --wait')
+def _wait_for_more(stack: LocalStack, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    variables = folder / "env"
+    known = {**stack.env, heartbeat.RUN_DIR: str(heartbeat.run_dir())}
+    variables.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items()))
+    err().print("Waiting for more jobs. As the web page queues them, in another terminal:", soft_wrap=True)
+    err().print(f"  . {variables}", soft_wrap=True)
+    err().print(CURL, soft_wrap=True)
+    err().print(f"  {sys.executable} -m workers status", soft_wrap=True)
     err().print("Ctrl-C ends everything.")
     try:
         process.wait()
