@@ -1,0 +1,137 @@
+"""A pod that is told to stop and killed five seconds later: every job is visible again in time, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.pod import Pod, ask
+from tests.support import wait_until
+from workers.local.stack import LocalStack
+
+pytestmark = pytest.mark.ring2
+
+LEASE = 2.0
+FIVE_SECONDS = {"drain_seconds": 5, "lease_seconds": LEASE}
+PROMPTS = ("a red bicycle", "a lighthouse at dusk", "two green apples", "a paper boat", "a wooden table")
+
+
+@pytest.fixture
+def pod(tmp_path, stack) -> Iterator[Callable[..., Pod]]:
+    pods: list[Pod] = []
+
+    def start(program: str = "orchestrator", **settings: object) -> Pod:
+        pods.append(Pod(tmp_path, stack, program, **(FIVE_SECONDS | settings)))
+        return pods[-1]
+
+    yield start
+    for each in pods:
+        each.clean_up()
+
+
+def stop_and_kill(at: Pod) -> float:
+    """What a host does that gives five seconds. Returns how many of them were needed."""
+    began = time.monotonic()
+    at.send(signal.SIGTERM)
+    try:
+        at.process.wait(5)
+    except subprocess.TimeoutExpired:
+        at.clean_up()
+    return time.monotonic() - began
+
+
+def is_held(stack: LocalStack) -> bool:
+    """Whether a claim of this queue is still locked."""
+    tokens = ask(stack, "HKEYS", "wan_queue:inflight")
+    return any(ask(stack, "EXISTS", f"wan_queue:lock:{token}") for token in tokens)
+
+
+def accepted(stack: LocalStack, job_id: str) -> list[str]:
+    """The terminal statuses that the receiver took for a job."""
+    calls = stack.double.callbacks(job_id)
+    return [call.status for call in calls if call.answer == 200 and call.status != "processing"]
+
+
+@pytest.mark.parametrize("trial", range(3))
+def test_stopped_at_any_moment_nothing_is_lost_or_done_twice(pod, stack, trial):
+    jobs = [stack.submit("image_fast", prompt) for prompt in PROMPTS]
+    at = pod(evil_step_seconds=0.1)
+    at.wait_for("ready")
+    time.sleep(random.Random(trial).uniform(0.0, 2.0))  # the moment itself is what is tried
+    assert stop_and_kill(at) < 5
+    wait_until(lambda: not is_held(stack), limit=LEASE + 10)
+    pod()
+    assert {stack.wait_for(job)["status"] for job in jobs} == {"completed"}
+    assert [accepted(stack, job) for job in jobs] == [["completed"]] * len(jobs)
+
+
+def test_five_seconds_are_enough_to_give_back_what_cannot_be_stored(pod, stack):
+    stack.double_faults.add("hang", path="/storage/*", seconds=60)
+    jobs = [stack.submit("image_fast", prompt) for prompt in PROMPTS]
+    at = pod()
+    at.wait_for("made", len(jobs))
+    assert stop_and_kill(at) < 5
+    assert not is_held(stack)
+    assert ask(stack, "LLEN", "wan_queue:retry") == len(jobs)
+    stack.double_faults.clear()
+    pod()
+    assert {stack.wait_for(job)["status"] for job in jobs} == {"completed"}
+    assert at.generations() == len(jobs)
+
+
+def test_a_long_job_is_given_back_uncounted_as_soon_as_it_cannot_end_in_time(pod, stack):
+    job = stack.submit("image_fast", "a red bicycle")
+    at = pod(evil_step_seconds=1.5)
+    at.wait_for("claimed")
+    assert stop_and_kill(at) < 5
+    assert ask(stack, "LLEN", "wan_queue:retry") == 1
+    again = pod()
+    assert stack.wait_for(job)["status"] == "completed"
+    assert again.wait_for("delivered")["attempt"] == 1
+
+
+def test_a_worker_that_hangs_is_killed_and_its_job_is_visible_when_its_lease_ends(pod, stack):
+    stack.submit("image_fast", "a frozen lake")
+    at = pod()
+    at.wait_until(lambda: at.beat() and at.beat().phase == "denoise")
+    assert stop_and_kill(at) >= 5
+    wait_until(lambda: not is_held(stack), limit=LEASE + 10)
+    assert ask(stack, "HLEN", "wan_queue:inflight") == 1
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("prompt", ["a red bicycle", "a frozen lake"])
+def test_a_busy_worker_of_a_killed_supervisor_is_gone_within_five_seconds(pod, stack, prompt):
+    stack.submit("image_fast", prompt)
+    at = pod(evil_step_seconds=1.0)
+    at.wait_until(lambda: at.beat() and at.beat().phase == "denoise")
+    worker = at.beat().pid
+    os.kill(at.process.pid, signal.SIGKILL)
+    wait_until(lambda: is_gone(worker), limit=5)
+    wait_until(lambda: not is_held(stack), limit=LEASE + 10)
+
+
+def test_a_second_signal_gives_everything_back_at_once(pod, stack):
+    stack.double_faults.add("hang", path="/storage/*", seconds=60)
+    stack.submit("image_fast", "a red bicycle")
+    at = pod(drain_seconds=25)
+    at.wait_for("made")
+    at.send(signal.SIGTERM)
+    at.wait_for("draining")
+    began = time.monotonic()
+    assert at.end() == 0
+    assert time.monotonic() - began < 5
+    assert ask(stack, "LLEN", "wan_queue:retry") == 1
