@@ -218,7 +218,8 @@ class Worker:
         return Watch(step_limit=self._at.step_limit, on_step=self._between_steps)
 
     def _between_steps(self, watch: Watch) -> None:
-        crash.point("generating")
+        if self.job_id is not None:  # loading and warming up have steps too
+            crash.point("generating")
         self._heed_stop(watch)
         if not watch.aborted:
             self._at.turn.offer(watch)
