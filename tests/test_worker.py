@@ -79,7 +79,7 @@ class Bench:
             presets=PRESETS,
             engine=self.engine,
             enhancer=FakeEnhancer(),
-            gate=PlainGate("adult"),
+            gate=PlainGate(),
             compose=functools.partial(compose, rules=rules, count=self.engine.count_tokens),
             scale=1 / 16,
         )

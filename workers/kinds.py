@@ -185,7 +185,7 @@ def make_maker(kind: Kind, settings: Settings) -> Maker:
         presets=presets,
         engine=engine,
         enhancer=kind.enhancer(catalogue) if kind.enhancer else None,
-        gate=PlainGate(settings.max_rating, settings.default_rating),
+        gate=PlainGate(settings.default_rating),
         compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
     )

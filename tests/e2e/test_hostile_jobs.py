@@ -23,7 +23,6 @@ MADE: dict[str, dict[str, list[Any]]] = {
     "empty_prompt": {},
     "nulls_everywhere": {},
     "prompt_that_forges_a_log_line": {},
-    "rated_adult": {},
     "settings_in_words": {},
     "size_in_words": {"size": ["0*0", "480*832"]},
     "size_of_a_wall": {"size": ["100000*100000", "480*832"]},
@@ -41,6 +40,7 @@ REFUSED = {
     "negative_prompt_of_100_kb": "The negative prompt is longer than 2,000 characters.",
     "prompt_of_100_kb": "The prompt is longer than 4,000 characters.",
     "prompt_that_is_a_number": "The prompt is missing or not text.",
+    "rated_adult": "Adult content is not available.",
     "reference_image": "Reference images are not available yet.",
     "seven_images": COUNT,
     "unknown_type": "This job type is not known.",
@@ -99,10 +99,6 @@ def test_what_can_be_made_is_made_and_moved_wishes_are_told(july: Run, name: str
     assert body["status"] == "completed"
     assert body["metadata"]["adjusted"] == MADE[name]
     assert [file.split("/")[0] for file in july.files(f"hostile {name}")] == [body["metadata"]["job_type"]]
-
-
-def test_a_deployment_that_allows_no_adult_work_makes_everything_as_sfw(july: Run):
-    assert july.body("hostile rated_adult")["metadata"]["rating"] == "sfw"
 
 
 def test_where_adult_work_is_allowed_it_is_refused_as_long_as_nothing_can_judge_it(newest: Run):

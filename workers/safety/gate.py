@@ -19,19 +19,15 @@ REFUSES = ("jobs rated adult", "jobs with a reference image")
 
 @dataclass(frozen=True, slots=True)
 class PlainGate:
-    """`ceiling` is the most a deployment allows, `default` what a payload without a rating counts as."""
+    """`default` is what a payload without a rating counts as. No ceiling makes an adult wish an sfw job here: nothing
+    looks yet at what comes out."""
 
-    ceiling: Rating = "sfw"
     default: Rating = "sfw"
-
-    def rating(self, job: Job) -> Rating:
-        """The stricter of the deployment's ceiling and the payload's wish."""
-        return "sfw" if "sfw" in (self.ceiling, job.rating or self.default) else "adult"
 
     def admit(self, job: Job) -> Rating:
         """Raises `Rejected` with code "policy"."""
         if job.references:
             raise Rejected(REFERENCES, field=job.references[0].role, code="policy")
-        if self.rating(job) == "adult":
+        if (job.rating or self.default) == "adult":
             raise Rejected(ADULT, field="rating", code="policy")
         return "sfw"
