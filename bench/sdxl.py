@@ -20,6 +20,7 @@ from diffusers import StableDiffusionXLPipeline, UniPCMultistepScheduler
 
 from bench.frame import Ceilings, Row, ceilings, footprint, head, interleaved, psnr, say, table_head, timed
 from workers import gpu, media
+from workers.delivery import ENCODERS
 from workers.engines.sdxl import SdxlEngine, load
 from workers.job import Output, SamplingParams
 from workers.settings import CONFIG_DIR
@@ -31,7 +32,6 @@ TFLOP_PER_STEP, TFLOP_PER_DECODE = 2 * 6.76, 10.5
 """Of one image of 1024x1024: a step has a forward pass with the prompt and one with the negative prompt."""
 JOBS = ((6, 15), (1, 15), (6, 25))
 """Images, steps."""
-POOL = 6
 PROMPT, NEGATIVE = "a lighthouse at dusk", "blurry"
 
 
@@ -98,7 +98,7 @@ def our_files(made: SdxlEngine, asked: SamplingParams, folder: Path, watch: Watc
         media.encode(output, folder, media="image", fps=16, quality="fast", limit=1 << 30, text={}, thumbnail=False)
 
     outputs = made.generate(asked, watch)
-    with watch.phase("encode"), ThreadPoolExecutor(POOL) as pool:
+    with watch.phase("encode"), ThreadPoolExecutor(ENCODERS) as pool:
         list(pool.map(encode, outputs))
 
 

@@ -79,6 +79,7 @@ def _open_logs(settings: Settings, name: str) -> None:
 
 def run_worker(name: str) -> NoReturn:
     """One worker process, from its settings to its exit code. Main thread only."""
+    os.environ.update(KINDS[name].environment | os.environ)
     try:
         settings = prepare([name], name)
         _take_slot(name)

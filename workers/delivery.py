@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +30,8 @@ from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, jittere
 from workers.watch import Watch, rounded, spent
 
 UPLOADS = 16
+ENCODERS = max(2, min(6, (os.cpu_count() or 2) // 2))
+"""Pictures encoded at once: the six of the largest job, where half of the cores are as many."""
 RETRY_AFTER = 60.0
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 SLICE = 5.0
@@ -42,7 +45,7 @@ class Courier:
         self._way = way
         self._announcing: dict[str, asyncio.Future[None]] = {}
         self._pools = {
-            "encode": ThreadPoolExecutor(2, "encode"),
+            "encode": ThreadPoolExecutor(ENCODERS, "encode"),
             "upload": ThreadPoolExecutor(UPLOADS, "upload"),
             "callback": ThreadPoolExecutor(4, "callback"),
             "queue": ThreadPoolExecutor(1, "queue"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers import gpu, heartbeat, media
@@ -46,7 +46,8 @@ class Catalogue:
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of worker. `poll` and `step_limit` in seconds: how often an empty queue is asked, and how long a
-    denoising step may take before it counts as hung. `yields`: its steps let other kinds onto the card."""
+    denoising step may take before it counts as hung. `yields`: its steps let other kinds onto the card.
+    `environment` is for torch, which reads it when it is imported; the operator's own goes first."""
 
     name: str
     poll: float
@@ -54,6 +55,7 @@ class Kind:
     engine: Callable[[Catalogue], Engine]
     enhancer: Callable[[Catalogue], Enhancer] | None = None
     yields: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def _sdxl(catalogue: Catalogue) -> Engine:
@@ -98,10 +100,13 @@ def _qwen(catalogue: Catalogue) -> Enhancer:
     )
 
 
+GROW_IN_PLACE = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""Denoiser and VAE take turns with tensors of unlike sizes: fixed blocks of one are of no use to the other."""
+
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl),
+        Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl, environment=GROW_IN_PLACE),
         Kind("wan", poll=5.0, step_limit=120.0, engine=_wan, enhancer=_qwen, yields=True),
     )
 }
