@@ -50,8 +50,9 @@ class LocalStack:
     def __enter__(self) -> LocalStack:
         with ExitStack() as opened:
             self.redis = self._shared_redis or opened.enter_context(RedisServer())
-            gateway = Gateway(self.redis.url, TOKEN)
-            self.gateway = opened.enter_context(LocalServer(Faulty(gateway, self.gateway_faults), close=gateway.close))
+            self._queue = Gateway(self.redis.url, TOKEN)
+            app = Faulty(self._queue, self.gateway_faults)
+            self.gateway = opened.enter_context(LocalServer(app, close=self._queue.close))
             self.double = Double(self._deployment(self.gateway.url))
             self.supabase = opened.enter_context(
                 LocalServer(Faulty(self.double, self.double_faults), self._port, close=self.double.close)
@@ -75,6 +76,11 @@ class LocalStack:
             "CALLBACK_DIALECT": self._dialect,
             "QUEUE_TAKE_FROM": "tail" if self._dialect == "paths" else "head",
         }
+
+    @property
+    def commands(self) -> int:
+        """How many the queue's service would have billed since its start."""
+        return self._queue.commands
 
     def submit(self, job_type: str, prompt: str, *, user_id: str | None = None, **config: Any) -> str:
         """Queue a job as the browser does and return its id. `num_images` goes where July's client puts it."""
