@@ -44,14 +44,15 @@ class Office:
         with service(self.stack) as api:
             api.patch("/rest/v1/jobs", params={"id": f"eq.{job_id}"}, json=values).raise_for_status()
 
+    def reconciler(self, who: str = "one", interval: float = 120.0) -> Reconciler:
+        kinds = {preset.type: preset.kind for preset in PRESETS.values()}
+        parts = (self.rows, self.queues, self.callbacks)
+        return Reconciler(*parts, kinds=kinds, who=who, interval=interval, clock=lambda: self.now)
+
     def reconcile(self, *, minutes: float = 3, who: str = "one") -> None:
         """What a reconciler does who looks so many minutes from now."""
-        kinds = {preset.type: preset.kind for preset in PRESETS.values()}
         self.now = time.time() + minutes * 60
-        reconciler = Reconciler(
-            self.rows, self.queues, self.callbacks, kinds=kinds, who=who, clock=lambda: self.now
-        )  # fmt: skip
-        reconciler.reconcile()
+        self.reconciler(who).reconcile()
 
     def work(self, count: int = 1000, kind: str = "sdxl") -> list[str]:
         """Claim and finish so many jobs at most."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
 from office import PRESETS, Office, ago
 from queue_bench import new_token, run_down
+from support import wait_until
 
 from workers import payload
 from workers.reconciler import LOST, made_at, rebuilt
@@ -150,6 +152,17 @@ def test_without_open_jobs_no_command_is_sent(office: Office) -> None:
     before = office.redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
     office.reconcile()
     assert office.redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0) == before
+
+
+def test_a_reconciler_goes_on_after_the_database_was_away(office: Office) -> None:
+    job = office.submit()
+    office.lose_everything()
+    office.stack.double_faults.add("error", path="/rest/v1/jobs", count=2)
+    with closing(office.reconciler(interval=0.05)) as reconciler:
+        office.now += 180
+        reconciler.start()
+        wait_until(lambda: office.queues["sdxl"].waiting())
+    assert office.work() == [job]
 
 
 def test_a_rebuilt_message_is_the_producers_as_far_as_the_row_knows(office: Office) -> None:

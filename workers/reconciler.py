@@ -65,9 +65,13 @@ class Reconciler:
         self._kinds, self._who = kinds, who
         self._interval, self._patience = interval, patience
         self._clock = clock
+        self._closed = threading.Event()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="reconcile", daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
 
     def reconcile(self) -> None:
         """One comparison. Raises `Unreachable`."""
@@ -95,8 +99,7 @@ class Reconciler:
         log.error("job lost", job=row["id"], type=row["job_type"], callback=verdict.reason)
 
     def _run(self) -> None:
-        while True:
-            time.sleep(self._interval)
+        while not self._closed.wait(self._interval):
             try:
                 self.reconcile()
             except Unreachable as error:
