@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from sdxl_support import pixels, tiny_engine
 
-from workers.engines.sdxl import fast, ops, schedulers
+from workers.engines.sdxl import fast, ops, schedulers, vae
 from workers.engines.sdxl.decoder import Decoder
 from workers.engines.sdxl.denoiser import Denoiser
 from workers.settings import CONFIG_DIR
@@ -109,6 +110,21 @@ def test_a_step_as_a_sum_is_the_solvers_step(solver: str, steps: int) -> None:
         theirs = plain.step(output, timestep, theirs, return_dict=False)[0]
         ours = summed.step(output, timestep, ours)[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fast_decoder_that_overflows_gives_way_to_the_plain_one_in_bfloat16(networks: Mapping[str, Any]) -> None:
+    network, latent = copy.deepcopy(networks["vae"]), random(1, 4, 8, 8)
+    network.decoder.conv_in.weight.data *= 2.0**17
+    expected = vae.decode(network, latent).astype(int)
+    network.half()
+    with torch.no_grad():
+        network.decoder.forward = Decoder(network.decoder).forward
+    assert abs(vae.decode(network, latent.half()).astype(int) - expected).mean() < 4
+    assert network.dtype == torch.bfloat16
+
+
+def test_a_device_that_cannot_run_the_kernels_is_left_to_diffusers() -> None:
+    assert not fast.possible("cuda:99")
 
 
 def test_images_side_by_side_are_normed_as_one() -> None:
