@@ -4,8 +4,11 @@ PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+TRIALS ?= 200
+FREEZES ?= 100
+JOBS ?= 5000
 
-.PHONY: demo test lint check-types clean
+.PHONY: demo test lint check-types chaos chaos-network clean
 
 demo: $(VENV)/.local
 	$(BIN)/python -m workers demo
@@ -17,6 +20,15 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Deaths at each named point, and freezes. Jobs through a lossy network, and an eighth of them with failovers.
+chaos: $(VENV)/.dev
+	$(BIN)/python -m bench.chaos crashes --trials $(TRIALS)
+	$(BIN)/python -m bench.chaos freezes --trials $(FREEZES)
+
+chaos-network: $(VENV)/.dev
+	$(BIN)/python -m bench.chaos network --jobs $(JOBS)
+	$(BIN)/python -m bench.chaos failovers --jobs $$(($(JOBS) / 8 + 1))
 
 clean:
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

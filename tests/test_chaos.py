@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bench.chaos.crashes import KILLED, crash_once, tasks_of
+from bench.chaos.failover import fail_over
 from bench.chaos.history import check
 from bench.chaos.hung import POINTS as FREEZING
 from bench.chaos.hung import freeze_once, freezes_of
@@ -147,3 +148,12 @@ def test_through_a_lossy_network_every_acknowledged_job_comes_to_one_end():
     assert not passed.leftovers
     assert passed.completed + passed.failed == passed.acknowledged == 200
     assert all(passed.struck.get(kind) for kind in ("lost_request", "lost_reply", "latency", "error"))
+
+
+@chaos
+@pytest.mark.parametrize("reconciles", [True, False])
+def test_a_redis_from_an_older_copy_loses_no_job_as_long_as_somebody_compares(reconciles: bool):
+    with Nursery() as nursery:
+        passed = fail_over(nursery, jobs=40, reconciles=reconciles)
+    assert passed.set_back >= 2
+    assert {finding.rule for finding in passed.findings} == (set() if reconciles else {"lost"})

@@ -1,4 +1,4 @@
-"""`python -m bench.chaos crashes|freezes|network`: the long forms of the trials, each with a table at its end.
+"""The long forms of the trials, each with a table at its end: `python -m bench.chaos crashes|freezes|network|failovers`.
 
 The exit code is 0 only when no promise was broken.
 """
@@ -14,18 +14,23 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.chaos.crashes import crash_once, tasks_of
+from bench.chaos.failover import fail_over
 from bench.chaos.history import Finding
 from bench.chaos.hung import freeze_once, freezes_of
 from bench.chaos.lanes import Lanes
 from bench.chaos.network import storm
 from bench.chaos.nursery import Nursery
 from bench.chaos.scenes import SCENES
-from bench.chaos.table import crash_rows, crash_table, freeze_table, storm_table
+from bench.chaos.table import crash_rows, crash_table, failover_table, freeze_table, storm_table
+from workers import logs
 
 LANES = 8
 SHOWN = 20
+WIDTH = 110
 T = TypeVar("T")
 console = Console()
+console.width = max(console.width, WIDTH)
+logs.configure(level="error")
 
 
 def crashes(options: argparse.Namespace) -> bool:
@@ -55,6 +60,14 @@ def network(options: argparse.Namespace) -> bool:
     return not (passed.findings or passed.leftovers)
 
 
+def failovers(options: argparse.Namespace) -> bool:
+    with Nursery() as nursery:
+        passed = fail_over(nursery, options.jobs, seed=options.seed)
+    console.print(failover_table(passed))
+    _show(passed.findings)
+    return not passed.findings
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     return 0 if options.run(options) else 1
@@ -73,9 +86,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for command in (crash, freeze):
         command.add_argument("--lanes", type=int, default=LANES, help="trials at a time")
     lossy = commands.add_parser("network", help="send jobs through a lossy network, with kills and restarts of redis")
-    lossy.add_argument("--jobs", type=int, default=5000)
-    lossy.add_argument("--seed", type=int, default=0)
     lossy.set_defaults(run=network)
+    lagging = commands.add_parser("failovers", help="set redis back to older copies, with the reconciler")
+    lagging.set_defaults(run=failovers)
+    for command, jobs in ((lossy, 5000), (lagging, 800)):
+        command.add_argument("--jobs", type=int, default=jobs)
+        command.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
 

@@ -112,8 +112,14 @@ class Lane:
 
     def is_settled(self) -> bool:
         """Every row has come to an end, and nothing waits or is in flight."""
-        ended = (self.stack.job(job)["status"] in TERMINAL for job in self.acknowledged)
-        return not self._unsettled() and all(ended)
+        return self.is_empty() and all(self.stack.job(job)["status"] in TERMINAL for job in self.acknowledged)
+
+    def is_empty(self) -> bool:
+        """Nothing waits or is in flight."""
+        asked = self._redis.pipeline(transaction=False)
+        for queue in (f"{kind}_queue" for kind in KINDS):
+            asked.llen(queue).llen(f"{queue}:retry").hlen(f"{queue}:inflight")
+        return sum(asked.execute()) == 0
 
     def wait_until(self, holds: Callable[[], object], what: str, limit: float = LIMIT) -> float:
         """When it held, as epoch in seconds. Raises `TimeoutError`."""
@@ -124,24 +130,18 @@ class Lane:
             time.sleep(PAUSE)
         return time.time()
 
-    def _unsettled(self) -> int:
-        """How many jobs wait or are in flight."""
-        asked = self._redis.pipeline(transaction=False)
-        for queue in (f"{kind}_queue" for kind in KINDS):
-            asked.llen(queue).llen(f"{queue}:retry").hlen(f"{queue}:inflight")
-        return sum(asked.execute())
-
     def leftovers(self) -> list[str]:
         """Keys that would stay for ever, once nothing is waiting."""
         keys = [key for key in self._redis.scan_iter() if self._redis.pttl(key) == -1]
         return sorted(set(keys) - LASTING)
 
-    def history(self) -> History:
+    def history(self, *, anew: bool = False) -> History:
+        """With `anew`, jobs may have been made again after they ended: what was measured of it is no effect."""
         rows = {row["id"]: row["status"] for row in self.stack.jobs()}
         return History(
             acknowledged=frozenset(self.acknowledged),
             known=frozenset(rows),
-            words=tuple(_word(callback) for callback in self.stack.double.callbacks()),
+            words=tuple(_word(callback, anew=anew) for callback in self.stack.double.callbacks()),
             writes=tuple(_write(put) for put in self.stack.double.puts()),
             holds=tuple(sorted(self._holds(), key=lambda hold: hold.at)),
             rows=rows,
@@ -173,10 +173,11 @@ def events(log: Path) -> Iterator[Mapping[str, Any]]:
             yield said
 
 
-def _word(callback: Callback) -> Word:
+def _word(callback: Callback, *, anew: bool) -> Word:
     metadata = dict(callback.body.get("metadata") or {})
     fence = metadata.pop("fence", None)
-    metadata.pop("attempt", None)
+    for measured in ("attempt", "timings") if anew else ("attempt",):
+        metadata.pop(measured, None)
     effect = json.dumps({**callback.body, "metadata": metadata}, sort_keys=True)
     return Word(
         job=callback.job_id,

@@ -53,6 +53,11 @@ class Child:
         """Its last sign of life, from the folder in which its log is."""
         return heartbeat.read(self.log.parent / f"{self.kind}.heartbeat")
 
+    def is_ready(self) -> bool:
+        """Whether it asks for jobs."""
+        beat = self.beat
+        return beat is not None and beat.phase == "idle"
+
     def is_stopped(self) -> bool:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 

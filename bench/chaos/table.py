@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from bench.chaos.crashes import Trial
+from bench.chaos.failover import Failover
 from bench.chaos.history import Finding
 from bench.chaos.hung import Freeze
 from bench.chaos.network import Storm
@@ -32,12 +33,13 @@ class Row:
     def ok(self) -> bool:
         return not (self.lost or self.wrong or self.leftovers)
 
-    def quantile(self, share: float) -> float:
-        return self.recoveries[min(len(self.recoveries) - 1, int(share * len(self.recoveries)))]
-
     def cells(self) -> list[str]:
         counts = (self.trials, self.lost, self.wrong, self.resent, self.leftovers)
-        return [self.point, *map(str, counts), f"{self.quantile(0.5):.2f}", f"{self.quantile(0.99):.2f}"]
+        return [self.point, *map(str, counts), *(f"{quantile(self.recoveries, share):.2f}" for share in (0.5, 0.99))]
+
+
+def quantile(ascending: Sequence[float], share: float) -> float:
+    return ascending[min(len(ascending) - 1, int(share * len(ascending)))]
 
 
 def crash_rows(trials: Iterable[Trial]) -> list[Row]:
@@ -55,10 +57,16 @@ def crash_table(rows: Sequence[Row]) -> Table:
 
 
 def freeze_table(freezes: Sequence[Freeze]) -> Table:
-    """One row for each rule that was broken, or one that says that none was."""
-    broken = _broken(finding for freeze in freezes for finding in freeze.findings)
-    rows = [[rule, str(count)] for rule, count in broken.items()] or [["none", "0"]]
-    return _table(f"Workers frozen past their lease, {len(freezes)} trials", ("broken rule", "times"), rows)
+    heads = ("froze at", "trials", "broken rules", "taken over after p50 s", "p99 s")
+    points = dict.fromkeys(freeze.point for freeze in freezes)
+    rows = [_freeze_cells(point, [freeze for freeze in freezes if freeze.point == point]) for point in points]
+    return _table("Workers frozen past their lease", heads, [*rows, _freeze_cells("all", freezes)])
+
+
+def _freeze_cells(point: str, freezes: Sequence[Freeze]) -> list[str]:
+    times = sorted(freeze.took_over for freeze in freezes)
+    broken = _words(finding for freeze in freezes for finding in freeze.findings)
+    return [point, str(len(freezes)), broken, f"{quantile(times, 0.5):.2f}", f"{quantile(times, 0.99):.2f}"]
 
 
 def storm_table(storm: Storm) -> Table:
@@ -70,11 +78,25 @@ def storm_table(storm: Storm) -> Table:
         "callbacks accepted again": storm.resent,
         **{f"blow: {name.replace('_', ' ')}": count for name, count in sorted(storm.blows.items())},
         **{f"fault: {name.replace('_', ' ')}": count for name, count in sorted(storm.struck.items())},
-        "broken rules": ", ".join(f"{rule} {count}" for rule, count in _broken(storm.findings).items()) or "none",
+        "broken rules": _words(storm.findings),
         "keys left over": len(storm.leftovers),
         "seconds": round(storm.seconds),
     }
     return _table("Jobs through a lossy network", ("what", "how many"), [[k, str(v)] for k, v in facts.items()])
+
+
+def failover_table(failover: Failover) -> Table:
+    facts = {
+        "acknowledged jobs": failover.acknowledged,
+        "times that redis was set back": failover.set_back,
+        "jobs brought back by the reconciler": failover.forgotten,
+        "broken rules": _words(failover.findings),
+    }
+    return _table("Redis from an older copy", ("what", "how many"), [[k, str(v)] for k, v in facts.items()])
+
+
+def _words(findings: Iterable[Finding]) -> str:
+    return ", ".join(f"{rule} {count}" for rule, count in _broken(findings).items()) or "none"
 
 
 def _broken(findings: Iterable[Finding]) -> Counter[str]:

@@ -68,6 +68,17 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def copy(self, folder: Path) -> None:
+        """Put what is on disk by now into a new folder; only with `appendonly`."""
+        shutil.copytree(self._folder.name, folder)
+
+    def set_back(self, folder: Path) -> None:
+        """Kill it and start it from such a copy, as after a failover to a replica that lagged behind."""
+        self.kill()
+        shutil.rmtree(self._folder.name)
+        shutil.copytree(folder, self._folder.name)
+        self.start()
+
     def close(self) -> None:
         if self._external is None:
             self.kill()
