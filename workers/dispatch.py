@@ -131,7 +131,8 @@ class Dispatch:
             log.info("cancelled", job=job_id, phase="delivery")
             await self._courier.acknowledge(claim, job_id)
         except Rejected as error:
-            await self._report(claim, Report.of_failure(job_id, error, errand.job_type), errand.watch)
+            bury = str(error) if error.code == "failed" else None
+            await self._report(claim, Report.of_failure(job_id, error, errand.job_type, bury), errand.watch)
         except asyncio.CancelledError:
             await self._courier.release(claim)
             log.info("released", job=job_id, phase="delivery")
