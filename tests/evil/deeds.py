@@ -19,6 +19,7 @@ from workers.parcel import Encode
 from workers.watch import Watch
 
 STEP_SECONDS = float(os.environ.get("EVIL_STEP_SECONDS", "0"))
+POLL_SECONDS = float(os.environ.get("EVIL_POLL_SECONDS", "0.1"))
 STEPS = 4
 MADE = os.environ.get("EVIL_MADE")
 """A file that gets a line for each job that reached an engine."""
@@ -126,5 +127,5 @@ def prepare() -> None:
     boot.make_encode = lambda *arguments: on_a_disk_that_fills(make_encode(*arguments))
     for name, kind in list(kinds.KINDS.items()):
         kinds.KINDS[name] = replace(
-            kind, poll=0.1, step_limit=10.0, engine=lambda _: _Engine(), enhancer=lambda _: FakeEnhancer()
+            kind, poll=POLL_SECONDS, step_limit=10.0, engine=lambda _: _Engine(), enhancer=lambda _: FakeEnhancer()
         )
