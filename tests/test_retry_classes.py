@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import wait_until
 from tests.test_worker import USER, Bench, job_id_of, payload
-from workers import media, storage
+from workers import gpu, media, storage
 from workers.errors import EngineBroken, Rejected, Unreachable
 from workers.fakes import CallbackRecorder, FakeEngine, MemoryStorage
 from workers.media import MediaError
@@ -120,6 +120,16 @@ def test_a_broken_card_ends_the_process_and_counts_the_attempt(bench, delays, co
     at._thread.join(10)
     assert (at.exit_code, fails.calls, delays) == (code, 1, [])
     assert at.queue.claim("f" * 32).claim.attempt == 2
+
+
+def test_a_card_that_turns_out_broken_when_it_is_given_back_ends_the_process_too(monkeypatch):
+    import torch
+
+    lost = torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
+    monkeypatch.setattr(torch.cuda, "synchronize", Failing(lost))
+    with pytest.raises(EngineBroken) as broken:
+        gpu.synchronize("cuda")
+    assert broken.value.exit_code == 70
 
 
 def test_those_who_failed_together_do_not_come_back_together():

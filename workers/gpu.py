@@ -96,10 +96,11 @@ def card_id(device: str) -> str:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the card has done what was asked of it."""
+    """Wait until the card has done what was asked of it. Raises `EngineBroken` where it could not."""
     import torch
 
-    torch.cuda.synchronize(device)
+    with guard():
+        torch.cuda.synchronize(device)
 
 
 def pace(device: str) -> Callable[[], None]:
