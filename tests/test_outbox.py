@@ -138,3 +138,11 @@ def test_a_volume_that_cannot_be_written_is_a_problem(outbox):
 def test_a_volume_that_is_nearly_full_is_a_problem(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     assert "MiB left" in Outbox(tmp_path, min_free=2 * free).problem()
+
+
+def test_at_boot_the_files_of_delivered_jobs_are_removed_and_no_others(outbox):
+    sealed(outbox)
+    assert not outbox.collect_garbage(lambda _job_id: False)
+    assert outbox.jobs() == [JOB]
+    assert not outbox.collect_garbage(lambda job_id: job_id == JOB)
+    assert outbox.jobs() == []

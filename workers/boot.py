@@ -132,7 +132,7 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     budget = Budget(settings.command_budget)
     queue = open_queue(name, settings, budget=budget)
     queue.check()
-    if swept := outbox.sweep():
+    if swept := outbox.collect_garbage(queue.is_delivered):
         log.warning("outbox swept", folders=len(swept))
     maker = make_maker(KINDS[name], settings)
     beats = open_queue(name, settings, timeout=BEAT_TIMEOUT, budget=budget)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +142,19 @@ class Outbox:
     def remove(self, job_id: str) -> None:
         """The job is delivered: its files are not needed any more. Harmless when repeated."""
         shutil.rmtree(self.root / job_id, ignore_errors=True)
+
+    def jobs(self) -> list[str]:
+        """The ids of jobs with a folder here."""
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        return [folder.name for folder in folders if not folder.name.startswith(".")]
+
+    def collect_garbage(self, is_delivered: Callable[[str], bool]) -> Sequence[str]:
+        """Remove files of jobs whose worker died after they were delivered, and what nobody came back for, which is
+        returned."""
+        for job_id in self.jobs():
+            if is_delivered(job_id):
+                self.remove(job_id)
+        return self.sweep()
 
     def sweep(self, max_age: float = 7 * DAY) -> Sequence[str]:
         """Remove what nobody came back for: complete folders after `max_age` seconds, staged ones after a day."""

@@ -1,4 +1,4 @@
-"""The long forms of the trials, each with a table at its end: `python -m bench.chaos crashes|freezes|network|failovers`.
+"""The long forms of the trials, each with a table at its end: crashes, freezes, network, failovers.
 
 The exit code is 0 only when no promise was broken.
 """

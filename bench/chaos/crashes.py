@@ -50,6 +50,7 @@ def crash_once(lane: Lane, task: Task) -> Trial:
     settled, leftovers = died, []
     try:
         settled = lane.wait_until(lane.is_settled, f"drained after a death at {scene.point}")
+        lane.wait_until(lambda: not lane.files(task.volume), f"cleaned up after a death at {scene.point}")
         leftovers = lane.leftovers()
     except TimeoutError as error:
         findings.append(Finding("not drained", "", str(error)))

@@ -23,6 +23,7 @@ from workers.local.redis import RedisServer
 from workers.local.stack import LocalStack
 from workers.local.supabase.job_callback import Callback
 from workers.local.supabase.storage import Put
+from workers.outbox import Outbox
 
 KINDS = ("sdxl", "wan")
 TYPES = {"sdxl": "sdxl_image_fast", "wan": "image_fast"}
@@ -134,6 +135,10 @@ class Lane:
         """Keys that would stay for ever, once nothing is waiting."""
         keys = [key for key in self._redis.scan_iter() if self._redis.pttl(key) == -1]
         return sorted(set(keys) - LASTING)
+
+    def files(self, volume: str) -> list[str]:
+        """Jobs whose files are still in an outbox."""
+        return Outbox(self.folder / volume).jobs()
 
     def history(self, *, anew: bool = False) -> History:
         """With `anew`, jobs may have been made again after they ended: what was measured of it is no effect."""

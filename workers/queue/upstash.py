@@ -85,6 +85,10 @@ class UpstashQueue:
         """Keep a job's result for a day, not yet delivered; the next claim of the job brings it along."""
         return self._count("remember", token, job_id, _json(result)) == 1
 
+    def is_delivered(self, job_id: str) -> bool:
+        """Whether the end of this job was accepted within the last day."""
+        return bool(self._connection.execute(("HGET", f"{self.name}:result:{job_id}", "delivered")) == "1")
+
     def release(self, token: str, *, counted: bool) -> bool:
         """Give the job back, to be served before all others."""
         return self._count("release", token, int(counted), self._now()) == 1
