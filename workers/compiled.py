@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ def keep_in(folder: Path | None) -> None:
     Call it before anything is compiled. One compiler in this process, no pool of processes beside it: they would
     outlive the few seconds for which they are needed.
     """
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    import torch._inductor.config
+
+    torch._inductor.config.compile_threads = 1
     if folder is None:
         return
     try:
@@ -60,8 +63,14 @@ def compiled_rows(function: Function) -> Function:
     return call
 
 
-def compile_no_more() -> None:
-    """From now on what was not compiled runs as it is written: no job ever waits for a compiler."""
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Inside, new shapes are compiled. Afterwards what was not compiled runs as it is written: no job ever waits for
+    a compiler."""
     import torch
 
-    torch.compiler.set_stance("eager_on_recompile")
+    torch.compiler.set_stance("default")
+    try:
+        yield
+    finally:
+        torch.compiler.set_stance("eager_on_recompile")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from workers.compiled import compiled, compiling
 from workers.engines.qwen.step import LENGTH, Sampling, block, choose, layers_of, make_step, new_state
 from workers.gpu import on_card
 
@@ -39,9 +40,7 @@ class Decoder:
 
         if not on_card(self._model.device.type):
             return
-        from workers.compiled import compiled
-
-        with torch.inference_mode():
+        with torch.inference_mode(), compiling():
             self._step = _captured(self._made(compiled(block)), self._state.position.zero_, self._state.count.zero_)
 
     def begin(self, ids: torch.Tensor, seed: int) -> None:

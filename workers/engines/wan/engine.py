@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +69,10 @@ class WanEngine:
 
     def warm_up(self, watch: Watch) -> None:
         """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
-        with watch.phase("warm_up"):
+        with watch.phase("warm_up"), compiled.compiling() if gpu.on_card(self._device) else nullcontext():
             for shape in self._warm_up_shapes:
                 self._loaded_denoiser().prepare(*shape)
                 self.generate(_warm_up_params(shape), watch)
-        if gpu.on_card(self._device):
-            compiled.compile_no_more()
 
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
         """One output per seed, one after the other. What the watch raises passes through, and the engine stays

@@ -1,0 +1,62 @@
+"""The measurements of speed run without a card, on small weights, and their table says what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+QWEN = ("bench.qwen", "--tokens", "16", "--runs", "1")
+WAN = ("bench.wan", "--steps", "2", "--runs", "1", "--runs-of-video", "0", "--runs-of-whole-video", "0")
+
+
+def printed(*command: str) -> list[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", *command, "--small"]
+    return subprocess.check_output(line, env=env, text=True, timeout=110).splitlines()
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+@pytest.mark.pipelines
+@pytest.mark.parametrize(("command", "what"), [(QWEN, "16 tokens"), (WAN, "1 frame, 2 steps")], ids=["qwen", "wan"])
+def test_a_bench_prints_a_row_with_both_times_and_the_fidelity(command: tuple[str, ...], what: str) -> None:
+    lines = printed(*command)
+    head, _, row = [cells(line) for line in lines if line.startswith("|")]
+    assert row[0] == what
+    assert len(row) == len(head)
+    assert all("n=1" in times for times in row[1:3])
+    assert row[-1]
+
+
+def test_times_are_taken_in_turn_and_the_first_round_does_not_count() -> None:
+    from bench.frame import interleaved
+
+    order: list[str] = []
+    cases = {name: lambda name=name: order.append(name) for name in ("plain", "ours")}
+    times = interleaved(cases, 3, "cpu")
+    assert order == ["plain", "ours"] * 4
+    assert [len(taken.runs) for taken in times.values()] == [3, 3]
+
+
+def test_a_row_says_how_often_ours_fits_into_plain_and_how_near_the_floor_it_is() -> None:
+    from bench.frame import Row, Times
+
+    row = cells(str(Row("a clip", Times([4.0, 8.0, 6.0]), Times([2.0, 3.0, 4.0]), floor=1.5, fidelity="50 dB")))
+    assert row == ["a clip", "6.000 (4-8, n=3)", "3.000 (2-4, n=3)", "2.00", "1.50", "50%", "50 dB"]
+
+
+def test_decibels_grow_as_pictures_come_closer() -> None:
+    import torch
+
+    from bench.frame import psnr
+
+    truth = torch.full((8, 8), 0.5)
+    assert psnr(truth + 0.1, truth) == pytest.approx(20.0)
+    assert psnr(truth + 0.01, truth) == pytest.approx(40.0)
