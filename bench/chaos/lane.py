@@ -116,11 +116,14 @@ class Lane:
         return self.is_empty() and all(self.stack.job(job)["status"] in TERMINAL for job in self.acknowledged)
 
     def is_empty(self) -> bool:
-        """Nothing waits or is in flight."""
+        return self.depth() == 0
+
+    def depth(self) -> int:
+        """How many jobs wait or are in flight. Raises `ConnectionError` while redis is away."""
         asked = self._redis.pipeline(transaction=False)
         for queue in (f"{kind}_queue" for kind in KINDS):
             asked.llen(queue).llen(f"{queue}:retry").hlen(f"{queue}:inflight")
-        return sum(asked.execute()) == 0
+        return sum(asked.execute())
 
     def wait_until(self, holds: Callable[[], object], what: str, limit: float = LIMIT) -> float:
         """When it held, as epoch in seconds. Raises `TimeoutError`."""

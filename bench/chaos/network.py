@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import valkey
 
 from bench.chaos.history import Finding, check
 from bench.chaos.lane import Lane
@@ -28,7 +29,7 @@ COPIES = 3
 """Workers of each kind."""
 
 AHEAD = 60
-"""Jobs that may be queued and not ended."""
+"""Jobs that may wait or be in flight."""
 
 GAP = (0.5, 2.5)
 """Seconds between two blows."""
@@ -122,7 +123,7 @@ class Producers:
 
     def run(self) -> None:
         while self._take_one():
-            while len(self._lane.acknowledged) - self._ended() > AHEAD:
+            while self._is_ahead():
                 time.sleep(0.05)
             try:
                 kind, job_type, config = self._luck.choice(JOBS)
@@ -138,8 +139,11 @@ class Producers:
             self._left -= wanted
             return wanted
 
-    def _ended(self) -> int:
-        return len({seen.job_id for seen in self._lane.stack.double.callbacks() if seen.status != "processing"})
+    def _is_ahead(self) -> bool:
+        try:
+            return self._lane.depth() > AHEAD
+        except valkey.ConnectionError:
+            return True
 
 
 def storm(nursery: Nursery, jobs: int, *, seed: int = 0, blows: bool = True) -> Storm:
@@ -154,7 +158,7 @@ def storm(nursery: Nursery, jobs: int, *, seed: int = 0, blows: bool = True) -> 
         with ThreadPoolExecutor(PRODUCERS) as pool:
             running = [pool.submit(producers.run) for _ in range(PRODUCERS)]
             _strike_while(running, crowd, luck if blows else None)
-        lane.wait_until(lambda: crowd.revive() or lane.is_settled(), "drained after a storm", DRAIN_LIMIT)
+        lane.wait_until(lambda: _has_drained(lane, crowd), "drained after a storm", DRAIN_LIMIT)
         return _account(lane, crowd, producers, time.monotonic() - began)
 
 
@@ -171,6 +175,11 @@ def _strike_while(running: Sequence[Future[None]], crowd: Crowd, luck: random.Ra
             crowd.strike()
     for future in running:
         future.result()
+
+
+def _has_drained(lane: Lane, crowd: Crowd) -> bool:
+    crowd.revive()
+    return lane.is_settled()
 
 
 def _account(lane: Lane, crowd: Crowd, producers: Producers, seconds: float) -> Storm:
