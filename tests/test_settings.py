@@ -61,7 +61,7 @@ def test_outbox_and_qwen_follow_the_weights_unless_they_are_set(monkeypatch):
     assert (load_settings().outbox, load_settings().huggingface) == (Path("/scratch"), Path("/cache"))
 
 
-@pytest.mark.parametrize("name", ["JOB_CALLBACK_SECRET", "OUTBOX_DIR", "HF_HOME", "CALLBACK_URL"])
+@pytest.mark.parametrize("name", ["JOB_CALLBACK_SECRET", "OUTBOX_DIR", "HF_HOME", "LOG_DIR", "CALLBACK_URL"])
 def test_an_empty_variable_is_an_unset_one(monkeypatch, name):
     unset = load_settings()
     monkeypatch.setenv(name, "")
@@ -75,6 +75,12 @@ def test_a_missing_variable_is_named_with_its_fix_and_code_1(monkeypatch, name):
     assert refusal.exit_code == 1
     (problem,) = refusal.problems
     assert problem.startswith(f"{name} is not set. Set it")
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_an_empty_required_variable_is_a_missing_one(monkeypatch, name):
+    monkeypatch.setenv(name, "")
+    assert refused().exit_code == 1
 
 
 def test_all_problems_are_said_at_once(monkeypatch):

@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Settings(BaseSettings):
     """Every variable the code reads. Durations in seconds. Secrets never print."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
     supabase_url: str
     supabase_service_key: SecretStr = Field(
@@ -69,11 +69,6 @@ class Settings(BaseSettings):
         if value and not value.startswith(("https://", "http://")):
             raise ValueError("must begin with https://")
         return value.rstrip("/")
-
-    @field_validator("job_callback_secret", "reconcile", "outbox_dir", "hf_home", "log_dir", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
 
     @property
     def reconciles(self) -> bool:
