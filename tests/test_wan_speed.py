@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,45 @@ def test_the_fused_vae_gives_the_same_frames(volume: Path, not_compiled: None) -
         assert torch.allclose(vae.decode(latents, return_dict=False)[0], plain, atol=1e-4)
 
 
+class Compilations(list[int]):
+    """A backend that compiles nothing and counts what it is asked for."""
+
+    def __call__(self, graph: Any, _: Any) -> Any:
+        self.append(1)
+        return graph.forward
+
+
+def test_the_vae_is_compiled_once_per_width_whatever_the_size(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    asked = Compilations()
+    monkeypatch.setattr("torch.compile", functools.partial(torch.compile, backend=asked))
+    compiled.compiled_rows.cache_clear()
+    vae = loaded(volume)._pipeline.vae
+    fused.fuse_vae(vae)
+    with torch.no_grad():
+        for frames, height in ((4, 6), (1, 6), (3, 10)):
+            vae.decode(drawn(1, 16, frames, height, 8))
+    compiled.compiled_rows.cache_clear()
+    widths = {len(m.norm1.gamma) for m in vae.decoder.modules() if hasattr(m, "norm1")}
+    assert len(asked) == len(widths | {len(vae.decoder.norm_out.gamma)})
+
+
+def test_all_blocks_share_what_is_compiled_for_a_number_of_tokens(volume: Path) -> None:
+    import torch
+
+    asked, transformer = Compilations(), loaded(volume)._pipeline.transformer
+    fused.fuse_transformer(transformer)
+    for block in transformer.blocks:
+        block.compile(fullgraph=True, dynamic=False, backend=asked)
+    ask = one_by_one(transformer, drawn(1, 512, 32), drawn(1, 512, 32, seed=4), 6.5)
+    with torch.no_grad():
+        for height, width in ((8, 6), (6, 8), (8, 8)):
+            ask(drawn(1, 16, 3, height, width), torch.tensor(500))
+    assert len(transformer.blocks) > 1
+    assert len(asked) == 2, "both orientations of a picture have as many tokens"
+
+
 def test_the_rotation_turns_pairs_of_neighbours(engine: WanEngine) -> None:
     import torch
 
@@ -100,24 +140,36 @@ def test_the_rotation_turns_pairs_of_neighbours(engine: WanEngine) -> None:
     assert torch.allclose(fused.rotated(x, cosine, signed), turned, atol=1e-5)
 
 
-def test_after_warm_up_a_new_shape_is_not_compiled() -> None:
+def compilations_of(shapes: list[int]) -> int:
+    """Of a function that meets its first shape during warm-up and the others afterwards."""
     import torch
 
-    compilations = []
-
-    def backend(graph: Any, _: Any) -> Any:
-        compilations.append(1)
-        return graph.forward
-
-    doubled = torch.compile(lambda x: x * 2, backend=backend, dynamic=False)
+    asked = Compilations()
+    doubled = torch.compile(lambda x: x * 2, backend=asked, dynamic=False)
     try:
         with compiled.compiling():
-            doubled(torch.ones(3))
-        assert doubled(torch.ones(3)).sum() == 6
-        assert doubled(torch.ones(5)).sum() == 10
+            assert doubled(torch.ones(shapes[0])).sum() == 2 * shapes[0]
+        for shape in shapes:
+            assert doubled(torch.ones(shape)).sum() == 2 * shape
     finally:
         torch.compiler.set_stance("default")
-    assert len(compilations) == 1
+    return len(asked)
+
+
+def test_after_warm_up_a_new_shape_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "possible", lambda: True)
+    assert compilations_of([3, 5, 3]) == 1
+
+
+def test_without_a_compiler_everything_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(_: Any) -> Any:
+        raise RuntimeError("Failed to find C compiler.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("torch.compile", no_compiler)
+        assert not compiled.possible.__wrapped__()
+    monkeypatch.setattr(compiled, "possible", lambda: False)
+    assert compilations_of([3, 5]) == 0
 
 
 def test_compiled_code_is_kept_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

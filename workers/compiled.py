@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workers.logs import log
+from workers.logs import describe, log
 
 TUNED: dict[str, Any] = {"coordinate_descent_tuning": True}
 """Kernels try their neighbours' settings while they are compiled, which takes seconds more, once."""
@@ -52,9 +52,10 @@ def compiled_rows(function: Function) -> Function:
     """For tensors of shape (rows, width) and (width,): compiled once per width, for any number of rows."""
     import torch._dynamo
 
-    made = torch.compile(function, fullgraph=True)
+    made = torch.compile(function)
 
     def call(rows: Any, vector: Any) -> Any:
+        rows, vector = rows.contiguous().data, vector.data  # a view would be compiled for the tensor that it views
         torch._dynamo.maybe_mark_dynamic(rows, 0)
         torch._dynamo.mark_static(rows, 1)
         torch._dynamo.mark_static(vector)
@@ -66,11 +67,25 @@ def compiled_rows(function: Function) -> Function:
 @contextmanager
 def compiling() -> Iterator[None]:
     """Inside, new shapes are compiled. Afterwards what was not compiled runs as it is written: no job ever waits for
-    a compiler."""
+    a compiler. Where nothing can be compiled, everything runs as it is written."""
     import torch
 
-    torch.compiler.set_stance("default")
+    works = possible()
+    torch.compiler.set_stance("default" if works else "force_eager")
     try:
         yield
     finally:
-        torch.compiler.set_stance("eager_on_recompile")
+        torch.compiler.set_stance("eager_on_recompile" if works else "force_eager")
+
+
+@functools.cache
+def possible() -> bool:
+    """Whether there is all that compiling for this card takes: a C compiler, headers, triton."""
+    import torch
+
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device="cuda"))
+    except Exception as error:
+        log.warning("nothing can be compiled", **describe(error))
+        return False
+    return True

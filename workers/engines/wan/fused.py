@@ -146,9 +146,9 @@ def _convolved(self: Any, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
 
 
 def _normed(self: Any, x: Tensor) -> Tensor:
-    rows = x.permute(0, 2, 3, 4, 1)
-    made: Tensor = compiled_rows(norm_silu)(rows.reshape(-1, rows.shape[-1]), self.gamma.flatten())
-    return made.view(rows.shape).permute(0, 4, 1, 2, 3)
+    pixels = x.permute(0, 2, 3, 4, 1)
+    made: Tensor = compiled_rows(norm_silu)(pixels.reshape(-1, pixels.shape[-1]), self.gamma.flatten())
+    return made.view(pixels.shape).permute(0, 4, 1, 2, 3)
 
 
 def norm_silu(rows: Tensor, gamma: Tensor) -> Tensor:
