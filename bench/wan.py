@@ -134,9 +134,10 @@ def in_turn(bench: Bench, made: WanEngine, pipe: Any, asked: SamplingParams, run
     return interleaved(cases, runs, bench.device, discard=discard)
 
 
-def fidelity(bench: Bench, made: WanEngine, pipe: Any, asked: SamplingParams, exact: Any) -> str:
-    """Decibels against the same in float32: ours and plain."""
-    truth = plain(exact, asked)
+def fidelity(made: WanEngine, pipe: Any, exact: Any, asked: SamplingParams, *, short: bool) -> str:
+    """Decibels against the same in float32, or in TF32 if `short`: ours and plain."""
+    with tf32(short):
+        truth = plain(exact, asked)
     return f"{psnr(ours(made, asked) / 255, truth)} dB, plain {psnr(plain(pipe, asked), truth)}"
 
 
@@ -150,14 +151,13 @@ def rows(bench: Bench, made: WanEngine, found: Ceilings, asked: argparse.Namespa
     for part in (pipe.vae, exact.vae, exact.transformer, exact.text_encoder):
         part.float()
     image = bench.params(1, asked.steps)
-    with tf32(False):
-        against = fidelity(bench, made, pipe, image, exact)
+    against = fidelity(made, pipe, exact, image, short=False)
     times = in_turn(bench, made, pipe, image, asked.runs, 1)
     yield Row(f"1 frame, {asked.steps} steps", **times, floor=floor(1, asked.steps, found), fidelity=against)
     if not asked.runs_of_video + asked.runs_of_whole_video:
         return
-    with tf32(True):  # float32 proper would take minutes
-        against = "2 steps against TF32: " + fidelity(bench, made, pipe, bench.params(bench.clip, 2), exact)
+    clip = bench.params(bench.clip, 2)
+    against = "2 steps against TF32: " + fidelity(made, pipe, exact, clip, short=True)  # float32 would take minutes
     del exact
     gc.collect()
     gpu.empty()
