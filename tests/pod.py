@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support import post, wait_until
 from workers import heartbeat
@@ -84,6 +86,20 @@ class Pod:
         self.process.wait()
         if beat is not None and beat.generation:
             _kill_group(beat.pid)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, stack: LocalStack) -> Iterator[Callable[..., Pod]]:
+    """Starts pods in one folder: `pod(program, **settings)`. Nothing of them outlives the test."""
+    pods: list[Pod] = []
+
+    def start(program: str = "wan_worker", **settings: object) -> Pod:
+        pods.append(Pod(tmp_path, stack, program, **settings))
+        return pods[-1]
+
+    yield start
+    for each in pods:
+        each.clean_up()
 
 
 def ask(stack: LocalStack, *command: object) -> Any:

@@ -6,31 +6,18 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.pod import Pod, ask
+from tests.pod import ask
 from tests.support import wait_until
 from tests.test_worker import Bench, payload
 from workers.outbox import MIB, Outbox, volume_fault
 
 ring2 = pytest.mark.ring2
 MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture
-def pod(tmp_path, stack) -> Iterator[Callable[..., Pod]]:
-    pods: list[Pod] = []
-
-    def start(program: str = "wan_worker", **settings: object) -> Pod:
-        pods.append(Pod(tmp_path, stack, program, **settings))
-        return pods[-1]
-
-    yield start
-    for each in pods:
-        each.clean_up()
 
 
 def folder_of(root: Path, name: str, size: int, age: float = 0.0) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -23,16 +24,8 @@ PROMPTS = ("a red bicycle", "a lighthouse at dusk", "two green apples", "a paper
 
 
 @pytest.fixture
-def pod(tmp_path, stack) -> Iterator[Callable[..., Pod]]:
-    pods: list[Pod] = []
-
-    def start(program: str = "orchestrator", **settings: object) -> Pod:
-        pods.append(Pod(tmp_path, stack, program, **(FIVE_SECONDS | settings)))
-        return pods[-1]
-
-    yield start
-    for each in pods:
-        each.clean_up()
+def orchestrator(pod) -> Callable[..., Pod]:
+    return functools.partial(pod, "orchestrator", **FIVE_SECONDS)
 
 
 def stop_and_kill(at: Pod) -> float:
@@ -59,46 +52,47 @@ def accepted(stack: LocalStack, job_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("trial", range(3))
-def test_stopped_at_any_moment_nothing_is_lost_or_done_twice(pod, stack, trial):
+def test_stopped_at_any_moment_nothing_is_lost_or_done_twice(orchestrator, stack, trial):
     jobs = [stack.submit("image_fast", prompt) for prompt in PROMPTS]
-    at = pod(evil_step_seconds=0.1)
+    at = orchestrator(evil_step_seconds=0.1)
     at.wait_for("ready")
     time.sleep(random.Random(trial).uniform(0.0, 2.0))  # the moment itself is what is tried
     assert stop_and_kill(at) < 5
     wait_until(lambda: not is_held(stack), limit=LEASE + 10)
-    pod()
+    orchestrator()
     assert {stack.wait_for(job)["status"] for job in jobs} == {"completed"}
+    wait_until(lambda: not ask(stack, "HLEN", "wan_queue:inflight"))
     assert [accepted(stack, job) for job in jobs] == [["completed"]] * len(jobs)
 
 
-def test_five_seconds_are_enough_to_give_back_what_cannot_be_stored(pod, stack):
+def test_five_seconds_are_enough_to_give_back_what_cannot_be_stored(orchestrator, stack):
     stack.double_faults.add("hang", path="/storage/*", seconds=60)
     jobs = [stack.submit("image_fast", prompt) for prompt in PROMPTS]
-    at = pod()
+    at = orchestrator()
     at.wait_for("made", len(jobs))
     assert stop_and_kill(at) < 5
     assert not is_held(stack)
     assert ask(stack, "LLEN", "wan_queue:retry") == len(jobs)
     stack.double_faults.clear()
-    pod()
+    orchestrator()
     assert {stack.wait_for(job)["status"] for job in jobs} == {"completed"}
     assert at.generations() == len(jobs)
 
 
-def test_a_long_job_is_given_back_uncounted_as_soon_as_it_cannot_end_in_time(pod, stack):
+def test_a_long_job_is_given_back_uncounted_as_soon_as_it_cannot_end_in_time(orchestrator, stack):
     job = stack.submit("image_fast", "a red bicycle")
-    at = pod(evil_step_seconds=1.5)
+    at = orchestrator(evil_step_seconds=1.5)
     at.wait_for("claimed")
     assert stop_and_kill(at) < 5
     assert ask(stack, "LLEN", "wan_queue:retry") == 1
-    again = pod()
+    again = orchestrator()
     assert stack.wait_for(job)["status"] == "completed"
     assert again.wait_for("delivered")["attempt"] == 1
 
 
-def test_a_worker_that_hangs_is_killed_and_its_job_is_visible_when_its_lease_ends(pod, stack):
+def test_a_worker_that_hangs_is_killed_and_its_job_is_visible_when_its_lease_ends(orchestrator, stack):
     stack.submit("image_fast", "a frozen lake")
-    at = pod()
+    at = orchestrator()
     at.wait_until(lambda: at.beat() and at.beat().phase == "denoise")
     assert stop_and_kill(at) >= 5
     wait_until(lambda: not is_held(stack), limit=LEASE + 10)
@@ -114,9 +108,9 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("prompt", ["a red bicycle", "a frozen lake"])
-def test_a_busy_worker_of_a_killed_supervisor_is_gone_within_five_seconds(pod, stack, prompt):
+def test_a_busy_worker_of_a_killed_supervisor_is_gone_within_five_seconds(orchestrator, stack, prompt):
     stack.submit("image_fast", prompt)
-    at = pod(evil_step_seconds=1.0)
+    at = orchestrator(evil_step_seconds=1.0)
     at.wait_until(lambda: at.beat() and at.beat().phase == "denoise")
     worker = at.beat().pid
     os.kill(at.process.pid, signal.SIGKILL)
@@ -124,10 +118,10 @@ def test_a_busy_worker_of_a_killed_supervisor_is_gone_within_five_seconds(pod, s
     wait_until(lambda: not is_held(stack), limit=LEASE + 10)
 
 
-def test_a_second_signal_gives_everything_back_at_once(pod, stack):
+def test_a_second_signal_gives_everything_back_at_once(orchestrator, stack):
     stack.double_faults.add("hang", path="/storage/*", seconds=60)
     stack.submit("image_fast", "a red bicycle")
-    at = pod(drain_seconds=25)
+    at = orchestrator(drain_seconds=25)
     at.wait_for("made")
     at.send(signal.SIGTERM)
     at.wait_for("draining")

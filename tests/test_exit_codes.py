@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.pod import Pod, ask
+from tests.pod import ask
 
 pytestmark = pytest.mark.ring2
-
-
-@pytest.fixture
-def pod(tmp_path, stack) -> Iterator[Callable[..., Pod]]:
-    pods: list[Pod] = []
-
-    def start(program: str = "wan_worker", **settings: object) -> Pod:
-        pods.append(Pod(tmp_path, stack, program, **settings))
-        return pods[-1]
-
-    yield start
-    for each in pods:
-        each.clean_up()
 
 
 @pytest.mark.parametrize("program", ["wan_worker", "orchestrator"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import threading
 import uuid
 import warnings
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -74,18 +75,10 @@ BAD = (
 
 
 @pytest.fixture
-def pod(tmp_path, stack) -> Iterator[Callable[..., Pod]]:
-    pods: list[Pod] = []
-
-    def start(program: str = "wan_worker", **settings: object) -> Pod:
-        loud = {"log_level": "debug", "log_dir": tmp_path / "logs", "runpod_api_key": RUNPOD}
-        told = {"evil_planted": planted(stack), "pythonwarnings": "always"}
-        pods.append(Pod(tmp_path, stack, program, **(loud | told | settings)))
-        return pods[-1]
-
-    yield start
-    for each in pods:
-        each.clean_up()
+def talkative(pod, tmp_path, stack) -> Callable[..., Pod]:
+    """Pods that say all they can, on stdout and into files."""
+    loud = {"log_level": "debug", "log_dir": tmp_path / "logs", "pythonwarnings": "always"}
+    return functools.partial(pod, runpod_api_key=RUNPOD, evil_planted=planted(stack), **loud)
 
 
 def everything(at: Pod) -> str:
@@ -108,8 +101,8 @@ def test_the_search_finds_what_is_planted_in_any_coat(stack):
 
 @ring2
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_successes_refusals_and_failures_leave_no_trace(pod, stack, log_format):
-    at = pod(log_format=log_format)
+def test_successes_refusals_and_failures_leave_no_trace(talkative, stack, log_format):
+    at = talkative(log_format=log_format)
     push(stack, *BAD)
     jobs = [stack.submit(kind, PROMPT, negative_prompt=PROMPT) for kind in ("image_fast", "image7b_fast_enhanced")]
     jobs += [stack.submit("image_fast", f"{PROMPT}, {evil}") for evil in ("a parrot", "a storm")]
@@ -121,8 +114,8 @@ def test_successes_refusals_and_failures_leave_no_trace(pod, stack, log_format):
 
 
 @ring2
-def test_what_is_told_to_users_and_operators_quotes_no_prompt(pod, stack):
-    at = pod()
+def test_what_is_told_to_users_and_operators_quotes_no_prompt(talkative, stack):
+    at = talkative()
     push(stack, *BAD)
     at.wait_until(lambda: is_done(stack))
     told = [json.dumps(call.body) for call in stack.double.callbacks() if call.body["status"] == "failed"]
@@ -134,10 +127,10 @@ def test_what_is_told_to_users_and_operators_quotes_no_prompt(pod, stack):
 
 @ring2
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
-def test_what_other_services_say_of_their_errors_is_not_repeated(pod, stack, status):
+def test_what_other_services_say_of_their_errors_is_not_repeated(talkative, stack, status):
     with running_receiver() as receiver:
         receiver.answers += [Answer(status, {"error": planted(stack), "message": planted(stack)})] * 100
-        at = pod(supabase_url=receiver.url, drain_seconds=4)
+        at = talkative(supabase_url=receiver.url, drain_seconds=4)
         push(stack, payload(), payload(job_type="nothing"))
         at.wait_until(lambda: len({request.path for request in receiver.requests}) >= 2)
         at.wait_until(lambda: at.text().count("callback failed") >= 2)
@@ -147,18 +140,18 @@ def test_what_other_services_say_of_their_errors_is_not_repeated(pod, stack, sta
 
 
 @ring2
-def test_what_the_queue_says_of_its_errors_is_not_repeated(pod, stack):
+def test_what_the_queue_says_of_its_errors_is_not_repeated(talkative, stack):
     with running_receiver() as receiver:
         receiver.answers += [Answer(400, {"error": f"ERR {planted(stack)}"})] * 50
-        at = pod(upstash_redis_rest_url=receiver.url)
+        at = talkative(upstash_redis_rest_url=receiver.url)
         assert at.process.wait(30) == 75
     assert "queue unreachable" in everything(at)
     assert leaks(everything(at), stack) == []
 
 
 @ring2
-def test_neither_supervisor_nor_arguments_nor_heartbeats_tell_anything(pod, stack):
-    at = pod("orchestrator")
+def test_neither_supervisor_nor_arguments_nor_heartbeats_tell_anything(talkative, stack):
+    at = talkative("orchestrator")
     assert stack.wait_for(stack.submit("image_fast", f"{PROMPT}, a storm"))["status"] == "failed"
     at.wait_until(at.beat)
     os.kill(at.beat().pid, signal.SIGKILL)
@@ -230,8 +223,8 @@ class TestOneProcess:
 
 
 @ring2
-def test_a_log_folder_that_cannot_be_made_is_said_at_the_start(pod, tmp_path):
+def test_a_log_folder_that_cannot_be_made_is_said_at_the_start(talkative, tmp_path):
     (tmp_path / "file").touch()
-    at = pod(log_dir=tmp_path / "file/logs")
+    at = talkative(log_dir=tmp_path / "file/logs")
     assert at.process.wait(30) == 64
     assert "LOG_DIR" in at.text()

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
-from tests.pod import Pod
 from workers import gpu
 from workers.wear import GIB, MAX_CARD_GROWTH, Ceilings, Wear, memory
 
 ring2 = pytest.mark.ring2
-
-
-@pytest.fixture
-def pod(tmp_path, stack) -> Iterator[Callable[..., Pod]]:
-    pods: list[Pod] = []
-
-    def start(program: str = "orchestrator", **settings: object) -> Pod:
-        pods.append(Pod(tmp_path, stack, program, **settings))
-        return pods[-1]
-
-    yield start
-    for each in pods:
-        each.clean_up()
 
 
 NOTHING = (0, 0)
@@ -76,7 +60,7 @@ def test_without_a_card_nothing_of_it_is_held():
 
 @ring2
 def test_after_so_many_jobs_a_fresh_worker_goes_on(pod, stack):
-    at = pod(recycle_jobs=2)
+    at = pod("orchestrator", recycle_jobs=2)
     for _ in range(5):
         assert stack.wait_for(stack.submit("image_fast", "a red bicycle"))["status"] == "completed"
     at.wait_for("worker ended", 2)
@@ -88,7 +72,7 @@ def test_after_so_many_jobs_a_fresh_worker_goes_on(pod, stack):
 
 @ring2
 def test_above_the_ceiling_of_memory_a_fresh_worker_goes_on(pod, stack):
-    at = pod(recycle_rss_gb=0.4)
+    at = pod("orchestrator", recycle_rss_gb=0.4)
     for _ in range(8):
         stack.wait_for(stack.submit("image_fast", "a squirrel"))
     assert at.wait_for("recycling")["reason"].endswith("GiB of memory")

@@ -9,30 +9,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.pod import Pod, ask
+from tests.pod import ask
 from tests.receiver import Answer, running_receiver
 from workers.local.stack import SECRET, LocalStack
 
 pytestmark = pytest.mark.ring2
 
 CALLBACK = "/functions/v1/job-callback"
-
-
-@pytest.fixture
-def pod(tmp_path, stack) -> Iterator[Callable[..., Pod]]:
-    pods: list[Pod] = []
-
-    def start(**settings: object) -> Pod:
-        pods.append(Pod(tmp_path, stack, "wan_worker", **settings))
-        return pods[-1]
-
-    yield start
-    for each in pods:
-        each.clean_up()
 
 
 def command_line(stack: LocalStack, *words: str) -> subprocess.CompletedProcess[str]:

@@ -50,7 +50,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEAT_TIMEOUT = 5.0
 BEATS_PER_LEASE = 4.5
 HOOK_TIMEOUT = 2.0
-LAST_SECONDS = 3.0
+LAST_SECONDS = 2.5
 
 
 def prepare(kinds: Sequence[str], name: str) -> Settings:
