@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+GROW_IN_PLACE = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""For the environment of a process whose models take turns with tensors of unlike sizes: fixed blocks of one are of
+no use to the other."""
+
 CUDA_BROKEN = 70
 OUT_OF_MEMORY = 71
 _POISONED = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")

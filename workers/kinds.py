@@ -100,13 +100,10 @@ def _qwen(catalogue: Catalogue) -> Enhancer:
     )
 
 
-GROW_IN_PLACE = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-"""Denoiser and VAE take turns with tensors of unlike sizes: fixed blocks of one are of no use to the other."""
-
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl, environment=GROW_IN_PLACE),
+        Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl, environment=gpu.GROW_IN_PLACE),
         Kind("wan", poll=5.0, step_limit=120.0, engine=_wan, enhancer=_qwen, yields=True),
     )
 }
