@@ -194,7 +194,7 @@ def test_an_object_goes_to_its_own_place_or_nowhere(storage, server, picture, jo
     assert path is None or PLACE.fullmatch(path)
 
 
-@settings(slow, max_examples=400)
+@settings(slow, max_examples=150)
 @given(NAMES)
 def test_the_prepared_address_alone_keeps_an_object_from_leaving_its_users_folder(storage, server, picture, job):
     assume("\ud800" not in job)
