@@ -25,7 +25,9 @@ from rich.table import Table
 
 from tests.queue_bench import NAME, connect, id_of, new_id, new_token, socket_queue
 from workers.claim import Beat
+from workers.job import Delivery, Outcome
 from workers.local.redis import RedisServer
+from workers.report import Report
 
 SEED = 7
 RANKS = {"sdxl_image_fast": 0, "sdxl_image_high": 1}
@@ -38,6 +40,9 @@ HEAVY_SHARE = 0.5
 PROCESSES = 4
 COMMANDS = 4
 """A job's commands here: claim, one beat, remember, ack."""
+
+ACCOUNT = 1500
+"""Bytes of what a result says about its making."""
 
 LEASE = 3600.0
 BATCH = 1000
@@ -83,6 +88,23 @@ def script_times(redis: valkey.Valkey, waiting: int, held: int, size: int) -> li
         queue.ack(token, None)
         redis.lpush(NAME, claim.body)
     return times
+
+
+def memory(redis: valkey.Valkey) -> float:
+    """Bytes that a finished job of six pictures leaves in redis for a day."""
+    redis.flushall()
+    queue = socket_queue(redis, ranks=RANKS)
+    fill(redis, SAMPLES, 200)
+    before = redis.info("memory")["used_memory_dataset"]
+    while claim := queue.claim(new_token()).claim:
+        job_id, user = id_of(claim.body), "11111111-1111-4111-8111-111111111111"
+        places = [f"{user}/{job_id}/{index}.png" for index in range(6)]
+        made = [Delivery(i, "sdxl_image_fast", place, "image/png", (1024, 1024), 1, i, 10**6)
+                for i, place in enumerate(places)]  # fmt: skip
+        outcome = Outcome(job_id, "sdxl_image_fast", "completed", tuple(made), metadata={"prompt": "x" * ACCOUNT})
+        queue.remember(claim.token, job_id, Report(outcome, user).record())
+        queue.ack(claim.token, job_id)
+    return (redis.info("memory")["used_memory_dataset"] - before) / SAMPLES
 
 
 def work(port: int, workers: Sequence[int]) -> list[Took]:
@@ -155,12 +177,14 @@ def main() -> None:
     with RedisServer() as server, connect(server.port) as redis:
         screen.print(script_table(redis, given.bytes))
         took, seconds = drain(redis, server.port, given.jobs, given.workers, given.bytes)
+        left = memory(redis)
     assert len(took) == given.jobs, f"{given.jobs - len(took)} jobs were not served"
     screen.print(drain_table(took, given.jobs))
     screen.print(f"{given.workers} workers, {given.jobs:,} jobs: {given.jobs / seconds:,.0f} jobs a second,")
     screen.print(f"{COMMANDS * given.jobs / seconds:,.0f} commands a second; each job once")
     each = Counter(one.worker for one in took).values()
     screen.print(f"jobs a worker: {min(each)} to {max(each)}, {statistics.median(each):.0f} in the middle")
+    screen.print(f"a finished job of six pictures leaves {left:,.0f} bytes for a day")
     late = [place - one.job for place, one in enumerate(sorted(took, key=lambda one: one.ended))]
     screen.print(f"a job was served {max(late)} places later than it came at most, {percentiles(late)[1]:.0f} at p99")
 

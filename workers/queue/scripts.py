@@ -15,7 +15,10 @@ NAMES = (
     "claim", "beat", "remember", "release", "park", "ack", "bury", "expire",
     "push", "resume", "requeue", "missing", "restore", "check",
 )  # fmt: skip
-FIXED_KEYS = ("retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead", "since", "paused", "reconciler", "reaped")
+FIXED_KEYS = (
+    "retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead",
+    "since", "paused", "reconciler", "reaped",
+)  # fmt: skip
 PARTS = {"claim": ("common", "schedule", "claim")}
 """What a script is joined from, where that is more than `common` and itself."""
 

@@ -57,7 +57,7 @@ class UpstashQueue:
         if schema != str(SCHEMA):
             raise Misconfigured([f"queue: redis holds schema {schema!s:.16}, this release understands {SCHEMA}"])
         if not has_json:
-            log.warning("queue cannot read job ids", effect="repeated jobs are made twice")
+            log.warning("queue cannot read jobs", effect="repeated ones are made twice, all are served as they came")
 
     def claim(self, token: str) -> ClaimReply:
         """The next job, or the one this token claimed already. The caller makes the token before the first call.
