@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from qwen_support import BICYCLE, SHORT, enhancer, written
 
+from workers.engines.qwen import decoder as decoder_module
 from workers.engines.qwen.decode import Answer, Question, answer
 from workers.engines.qwen.decoder import LOOK_EVERY, Decoder
 from workers.engines.qwen.engine import QwenEnhancer
@@ -183,3 +189,28 @@ def test_weights_are_not_held_twice(greedy: QwenEnhancer) -> None:
     Decoder(greedy._model, greedy._sampling(), 64)
     attention = greedy._model.model.layers[0].self_attn
     assert attention.q_proj.weight.untyped_storage().data_ptr() == attention.v_proj.weight.untyped_storage().data_ptr()
+
+
+def test_what_a_graph_reads_lives_as_long_as_the_graph(greedy: QwenEnhancer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph keeps addresses, not tensors: a table that is freed after the capture is read as whatever lies there."""
+    monkeypatch.setattr(decoder_module, "on_card", lambda _: True)
+    monkeypatch.setattr(decoder_module, "compiling", nullcontext)
+    monkeypatch.setattr(decoder_module, "compiled", lambda function: function)
+    monkeypatch.setattr(decoder_module, "_captured", lambda step, *_: _by_address(step))
+    decoder = Decoder(greedy._model, SAMPLING, 16)
+    decoder.warm_up()
+    gc.collect()
+    with torch.inference_mode():
+        decoder.begin(torch.tensor([[1, 2, 3]]), 0)
+        assert len(decoder.more(0, 8)) == 8
+
+
+def _by_address(step: Callable[[], None]) -> Callable[[], None]:
+    recorded = weakref.ref(step)
+
+    def replay() -> None:
+        alive = recorded()
+        assert alive is not None, "the graph reads freed memory"
+        alive()
+
+    return replay

@@ -29,6 +29,7 @@ class Decoder:
         self._state = new_state(model, most_new, self._choices)
         self._layers = layers_of(model)
         self._step = self._made(block)
+        self._recorded = self._step  # kept, because a graph reads the tables of the step that it recorded
 
     def fits(self, question: int, new: int) -> bool:
         """Whether there is room for a question and an answer of so many tokens."""
@@ -40,8 +41,9 @@ class Decoder:
 
         if not on_card(self._model.device.type):
             return
+        self._recorded = self._made(compiled(block))
         with torch.inference_mode(), compiling():
-            self._step = _captured(self._made(compiled(block)), self._state.position.zero_, self._state.count.zero_)
+            self._step = _captured(self._recorded, self._state.position.zero_, self._state.count.zero_)
 
     def begin(self, ids: torch.Tensor, seed: int) -> None:
         """Read a question, (1, tokens), and choose the first token. Noise is drawn on the host: a seed means the
