@@ -14,7 +14,7 @@ demo: $(VENV)/.local
 	$(BIN)/python -m workers demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
