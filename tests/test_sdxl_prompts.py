@@ -10,8 +10,9 @@ import torch
 from offline import offline
 from sdxl_support import generate, pixels, tiny_engine
 
+from workers.engines.conditioning import Conditioning
 from workers.engines.sdxl import SdxlEngine, emphasis
-from workers.engines.sdxl.encode import Conditioning, TextEncoder, Token, split
+from workers.engines.sdxl.encode import TextEncoder, Token, split
 from workers.watch import Watch
 
 pytestmark = pytest.mark.pipelines

@@ -7,11 +7,12 @@ pipeline's own `encode_prompt` gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from workers.engines.conditioning import Conditioning
 from workers.engines.sdxl import emphasis
 
 if TYPE_CHECKING:
@@ -38,14 +39,6 @@ class EncodedText:
     pooled: torch.Tensor
     tokens: int
     chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Conditioning:
-    """Both prompts, ready for the pipeline. `inputs` are its keywords; `notes` are counts for the job's metadata."""
-
-    inputs: Mapping[str, torch.Tensor]
-    notes: Mapping[str, int]
 
 
 class TextEncoder:

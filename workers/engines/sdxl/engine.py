@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers import gpu, weights
+from workers.engines.conditioning import Conditioning
 from workers.engines.sdxl import load, schedulers, vae
-from workers.engines.sdxl.encode import Conditioning, TextEncoder
+from workers.engines.sdxl.encode import TextEncoder
 from workers.job import Output, SamplingParams
 from workers.watch import Watch
 

@@ -18,7 +18,7 @@ from workers.engines.wan.solve import Solved, Table, solve
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from workers.engines.wan.encode import Conditioning
+    from workers.engines.conditioning import Conditioning
     from workers.job import SamplingParams
     from workers.watch import Watch
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from workers.engines.conditioning import Conditioning
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +26,6 @@ class EncodedText:
     embeds: torch.Tensor
     tokens: int
     dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Conditioning:
-    """What the pipeline is given. `inputs` are its keywords; `notes` are counts for the job's metadata."""
-
-    inputs: Mapping[str, torch.Tensor]
-    notes: Mapping[str, int]
 
 
 class TextEncoder:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers import compiled, gpu, weights
+from workers.engines.conditioning import Conditioning
 from workers.engines.wan import convert, fused, pipeline
 from workers.engines.wan.decode import decode
 from workers.engines.wan.denoise import Denoiser
-from workers.engines.wan.encode import Conditioning, TextEncoder
+from workers.engines.wan.encode import TextEncoder
 from workers.job import Output, SamplingParams
 from workers.watch import Watch
 
