@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
+import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.chaos.history import Finding, check
 from bench.chaos.lane import KINDS, Lane
-from bench.chaos.nursery import Nursery
+from bench.chaos.nursery import Child, Nursery
 from workers.errors import Unreachable
 from workers.kinds import open_callbacks, open_queue
 from workers.local.redis import RedisServer
@@ -57,7 +58,8 @@ def fail_over(nursery: Nursery, jobs: int, *, reconciles: bool = True, seed: int
         while len(lane.acknowledged) < jobs:
             for _ in range(AT_A_TIME):
                 lane.submit(luck.choice(KINDS), "a lighthouse at dusk", num_images=1)
-            _set_back(lane, redis, luck)
+            with _frozen(workers if not times else []):
+                _set_back(lane, redis, luck)
             times += 1
             time.sleep(luck.uniform(*BETWEEN))
         lane.wait_until(lambda: _is_over(lane, reconciles), "drained after failovers", LIMIT)
@@ -73,6 +75,18 @@ def _set_back(lane: Lane, redis: RedisServer, luck: random.Random) -> None:
         lane.submit(luck.choice(KINDS), "a lighthouse at dusk", num_images=1)
         time.sleep(luck.uniform(0.0, LAG))
         redis.set_back(copy)
+
+
+@contextmanager
+def _frozen(workers: Sequence[Child]) -> Iterator[None]:
+    """What is acknowledged meanwhile is certain to be forgotten: nobody is quick enough to finish it before."""
+    for worker in workers:
+        worker.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.send(signal.SIGCONT)
 
 
 def _is_over(lane: Lane, reconciles: bool) -> bool:
