@@ -1,0 +1,1 @@
+"""A package, since a wheel of a dependency brings another one of this name along."""
