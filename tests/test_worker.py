@@ -83,10 +83,11 @@ class Bench:
             compose=functools.partial(compose, rules=rules, count=self.engine.count_tokens),
             scale=1 / 16,
         )
+        self.claimer = Claimer(self.queue, self.stop, poll=0.05, lease=self.lease)
         self.worker = Worker(
             Workplace(
                 maker=self.maker,
-                claimer=Claimer(self.queue, self.stop, poll=0.05, lease=self.lease),
+                claimer=self.claimer,
                 queue=self.queue,
                 leases=self.leases,
                 dispatch=self.dispatch,

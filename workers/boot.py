@@ -139,7 +139,7 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     leases = Leases(beats, interval=settings.lease_seconds / BEATS_PER_LEASE)
     way = _way(open_queue(name, settings, budget=budget), settings, outbox, leases)
     dispatch = Dispatch(way, on_room=stop.wake)
-    claimer = _claimer(name, settings, queue, stop)
+    claimer = _claimer(name, settings, open_queue(name, settings, budget=budget), stop)
     worker = Worker(
         Workplace(
             maker=maker,
@@ -159,7 +159,7 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
 
     def sign_of_life() -> Heartbeat:
         facts = _sign_of_life(worker, leases, dispatch)
-        return replace(facts, commands=budget.used, waiting=claimer.waiting)
+        return replace(facts, commands=budget.used, waiting=claimer.waiting, tokens=leases.tokens + claimer.tokens)
 
     leases.start(_each_second(heartbeat.path_of(name), stop, sign_of_life))
     dispatch.start()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,13 +19,34 @@ from workers.stop import Stop
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 SLICE = 15.0
 SHORTEST = 0.01
+PATIENCE = 1.0
 
 Pace = Callable[[ClaimReply, float], float]
 """How long to wait before an empty queue is asked again, from every answer and the time at which it was asked for."""
 
 
 class Claims(Protocol):
+    """What is asked of the queue here. It has its own client: asking ahead happens beside the main thread."""
+
     def claim(self, token: str) -> ClaimReply: ...
+    def release(self, token: str, *, counted: bool) -> bool: ...
+
+
+class _Ahead(threading.Thread):
+    """One question asked while the main thread works. `reply` is its answer once the thread has ended, if it came."""
+
+    def __init__(self, queue: Claims) -> None:
+        super().__init__(name="look-ahead", daemon=True)
+        self._queue = queue
+        self.token, self.asked = secrets.token_hex(16), time.monotonic()
+        self.reply: ClaimReply | None = None
+        self.start()
+
+    def run(self) -> None:
+        with suppress(Unreachable):
+            reply = self._queue.claim(self.token)
+            crash.point("ahead")
+            self.reply = reply
 
 
 class Claimer:
@@ -36,26 +59,39 @@ class Claimer:
         self._paused = False
         self.waiting: int | None = None
         self._token: tuple[str, float] | None = None
+        self._ahead: _Ahead | None = None
         self._failures = 0
 
-    def next(self, look_alive: Callable[[], None]) -> Claim | None:
-        """One question; None after a wait if there is nothing.
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The claim that waits here until the present job is made. No beat keeps it alive."""
+        ahead = self._ahead
+        return (ahead.token,) if ahead else ()
 
-        A repeated token finds the claim whose reply was lost; one as old as half a lease is not repeated.
-        """
-        token, made = self._token or (secrets.token_hex(16), time.monotonic())
-        self._token = None
-        asked = time.monotonic()
-        try:
-            crash.point("before-claim")
-            reply = self._queue.claim(token)
-        except ClaimLost:
+    def look_ahead(self) -> None:
+        """Ask for the next job already, if one waited when the last one came. Returns at once."""
+        if self.waiting and self._ahead is None:
+            self._ahead = _Ahead(self._queue)
+
+    def give_back(self) -> None:
+        """Release what was claimed ahead, if the queue answers soon; else its lease ends."""
+        ahead = self._ahead
+        if ahead is None:
+            return
+        ahead.join(PATIENCE)
+        if ahead.is_alive():
+            return
+        self._ahead = None
+        with suppress(Unreachable):
+            if self._queue.release(ahead.token, counted=False):
+                log.info("released", phase="ahead")
+
+    def next(self, look_alive: Callable[[], None]) -> Claim | None:
+        """One question, or what an earlier one brought; None after a wait if there is nothing."""
+        answer = self._answered_ahead() or self._ask(look_alive)
+        if answer is None:
             return None
-        except Unreachable as error:
-            if time.monotonic() - made < self._lease / 2:
-                self._token = (token, made)
-            self.back_off(str(error), look_alive, wish=error.retry_after, denied=error.denied)
-            return None
+        reply, asked = answer
         self._failures, self.waiting = 0, reply.waiting
         self._tell(reply)
         pause = self._pace(reply, asked)
@@ -65,6 +101,37 @@ class Claimer:
             return None
         crash.point("claim-unheard")
         return replace(reply.claim, asked=asked)
+
+    def _answered_ahead(self) -> tuple[ClaimReply, float] | None:
+        """A claim that was made ahead. One that has waited for half its lease, or whose reply was lost, is asked for
+        again under its token."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        ahead.join()
+        if ahead.reply and ahead.reply.claim and time.monotonic() - ahead.asked < self._lease / 2:
+            return ahead.reply, ahead.asked
+        self._token = (ahead.token, time.monotonic())
+        return None
+
+    def _ask(self, look_alive: Callable[[], None]) -> tuple[ClaimReply, float] | None:
+        """The queue's answer and when it was asked for; None after a wait if none came.
+
+        A repeated token finds the claim whose reply was lost; one as old as half a lease is not repeated.
+        """
+        token, made = self._token or (secrets.token_hex(16), time.monotonic())
+        self._token = None
+        asked = time.monotonic()
+        try:
+            crash.point("before-claim")
+            return self._queue.claim(token), asked
+        except ClaimLost:
+            return None
+        except Unreachable as error:
+            if time.monotonic() - made < self._lease / 2:
+                self._token = (token, made)
+            self.back_off(str(error), look_alive, wish=error.retry_after, denied=error.denied)
+            return None
 
     def _tell(self, reply: ClaimReply) -> None:
         """What this answer says that the logs of all workers together should hold."""

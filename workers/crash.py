@@ -25,6 +25,7 @@ POINTS: Mapping[str, str] = {
     "composed": "the prompt is final, generation has not begun",
     "generating": "a step of the generation is done",
     "beaten": "leases were renewed, the reply was not used",
+    "ahead": "the queue gave the next job away while the present one is made",
     "made": "the pixels are in memory, the delivery thread does not have them",
     "announced": "`processing` was sent",
     "handed-over": "the delivery thread has the pixels, nothing is on the disk",

@@ -29,6 +29,9 @@ MAX_DELIVERIES = 6
 """Attempts in all of a job whose files lie in the outbox: bringing them out costs no card."""
 
 RETRY_DELAYS = (10.0, 60.0, 300.0)
+LOOK_AHEAD = 1.0
+"""Seconds before the last step of a job at which the next one is claimed."""
+
 GAVE_UP = "The job failed several times and was given up. Please try again."
 KEPT = frozenset({"unreadable", "failed"})
 """Codes of a rejection whose message goes to the dead list, for an operator to look at."""
@@ -75,6 +78,7 @@ class Worker:
         self.job_id: str | None = None
         self.job_type: str | None = None
         self.between = "start"
+        self._is_first_attempt = False
 
     def run(self) -> int:
         """Load, work, drain. Returns the exit code: 0, or why only a new process helps."""
@@ -108,6 +112,8 @@ class Worker:
         self.watch, self.job_id, self.job_type = Watch(), None, None
         problem = self._at.outbox.problem()
         self.between = "unready" if problem else "idle"
+        if problem or not self._at.dispatch.has_room:
+            self._at.claimer.give_back()
         if problem:
             self._at.claimer.back_off(problem, self._look_alive)
         elif not self._at.dispatch.has_room:
@@ -117,7 +123,7 @@ class Worker:
 
     def _serve(self, claim: Claim) -> None:
         """Every way a job can end has its own way home; what the delivery thread did not take is let go."""
-        self.job_id = payload.find_id(claim.body)
+        self.job_id, self._is_first_attempt = payload.find_id(claim.body), claim.attempt == 1
         self.watch = self._new_watch()
         self._at.leases.hold(claim, self.job_id, self.watch)
         crash.point("claimed")
@@ -222,13 +228,22 @@ class Worker:
             crash.point("generating")
         self._heed_stop(watch)
         if not watch.aborted:
+            self._look_ahead(watch)
             self._at.turn.offer(watch)
+
+    def _look_ahead(self, watch: Watch) -> None:
+        """The next claim is to be here when the card is free. Not beside a job that ended a worker before: such a death
+        counts as a crash of every job that is claimed."""
+        soon = watch.current == "denoise" and watch.remaining < LOOK_AHEAD
+        if soon and self._is_first_attempt and not self._at.stop.requested and self._at.dispatch.has_room:
+            self._at.claimer.look_ahead()
 
     def _heed_stop(self, watch: Watch) -> None:
         """Finish the making only if it fits into the grace; on the second signal give the claim back at once."""
         stop = self._at.stop
         if not stop.requested:
             return
+        self._at.claimer.give_back()
         left = self._at.grace - (time.monotonic() - (stop.since or 0.0))
         if stop.now or watch.remaining > left:
             watch.abort(Interrupted())
@@ -237,6 +252,7 @@ class Worker:
         """Deliver what is made until the grace ends; release the rest to the head of the queue."""
         stop, dispatch = self._at.stop, self._at.dispatch
         crash.point("draining")
+        self._at.claimer.give_back()
         until = (stop.since or time.monotonic()) + self._at.grace
         while not dispatch.idle and not stop.now and (left := until - time.monotonic()) > 0:
             self._look_alive()
