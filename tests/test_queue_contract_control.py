@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -85,3 +87,68 @@ def test_a_paused_queue_still_takes_jobs_back_from_the_dead(world: World, queue:
 
 def test_resuming_a_queue_that_is_not_paused_does_nothing(queue: Any) -> None:
     assert not queue.resume()
+
+
+def test_progress_of_a_job_is_gone_as_soon_as_its_worker_remembers_how_it_ended(world: World, queue: Any) -> None:
+    """What comes next is the terminal status: from then on no progress may be read, whatever is beaten."""
+    body = job()
+    queue.push(body)
+    beat = Beat(claimed(queue).token, id_of(body), {"step": 25})
+    queue.beat([beat])
+    queue.remember(beat.token, id_of(body), {"assets": []})
+    queue.beat([beat])
+    assert world.progress(id_of(body)) is None
+
+
+@pytest.mark.parametrize("ending", ["ack", "bury", "release", "park"])
+def test_a_job_that_nobody_works_on_has_no_progress(world: World, queue: Any, ending: str) -> None:
+    body = job()
+    queue.push(body)
+    beat = Beat(claimed(queue).token, id_of(body), {"step": 3})
+    queue.beat([beat])
+    ENDINGS[ending](queue, beat.token)
+    queue.beat([beat])
+    assert world.progress(id_of(body)) is None
+
+
+def test_a_job_cancelled_after_its_worker_died_has_no_progress(world: World, queue: Any) -> None:
+    body = job()
+    queue.push(body)
+    queue.beat([Beat(claimed(queue).token, id_of(body), {"step": 3})])
+    world.withdraw(id_of(body))
+    world.pass_time(LEASE + 1)
+    assert queue.claim(new_token()).withdrawn == (id_of(body),)
+    assert world.progress(id_of(body)) is None
+
+
+def made(second: int) -> tuple[str, float]:
+    """A job, and the time at which it says that it was queued."""
+    body = json.dumps({**json.loads(job()), "created_at": f"2026-01-01T00:00:{second:02}.000Z"})
+    return body, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC).timestamp()
+
+
+def test_every_answer_says_how_many_wait_and_since_when_the_first_of_them_does(world: World, queue: Any) -> None:
+    (first, _), (second, since), (third, _) = made(1), made(2), made(3)
+    for body in (first, second, third):
+        queue.push(body)
+    reply = queue.claim("a")
+    assert (reply.claim.body, reply.waiting, reply.oldest) == (first, 2, since)
+    beaten = queue.beat([Beat("a", id_of(first))])
+    assert (beaten.waiting, beaten.oldest) == (2, since)
+
+
+def test_a_job_that_was_given_back_counts_by_its_own_age(queue: Any) -> None:
+    (first, since), (second, _) = made(1), made(2)
+    queue.push(first)
+    queue.push(second)
+    assert claimed(queue, "a").body == first
+    queue.release("a", counted=False)
+    queue.pause()
+    assert queue.claim("b").oldest == since
+
+
+def test_a_job_that_does_not_say_its_age_has_none(queue: Any) -> None:
+    queue.push(job())
+    queue.pause()
+    reply = queue.claim("a")
+    assert (reply.waiting, reply.oldest) == (1, None)

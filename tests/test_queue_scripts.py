@@ -79,11 +79,11 @@ def test_results_last_a_day_and_progress_ten_minutes(redis: valkey.Valkey, direc
     body = job()
     direct.push(body)
     token = claimed(direct).token
-    direct.remember(token, id_of(body), {"assets": []})
     direct.beat([Beat(token, id_of(body), {"step": 1})])
+    assert 540 < redis.ttl(f"progress:{id_of(body)}") <= 600
+    direct.remember(token, id_of(body), {"assets": []})
     direct.ack(token, id_of(body))
     assert DAY - 60 < redis.ttl(f"{NAME}:result:{id_of(body)}") <= DAY
-    assert 540 < redis.ttl(f"progress:{id_of(body)}") <= 600
 
 
 def test_the_lease_and_the_owner_last_equally_long(redis: valkey.Valkey, direct: UpstashQueue) -> None:

@@ -36,7 +36,7 @@ class Predecessor(SocketConnection):
         _, _, count, *rest = command
         keys, (token, lease, now, end, _) = rest[:FIRST_KEYS], rest[int(count) :]
         status, *reply = super().execute(("EVAL", FIRST_CLAIM, FIRST_KEYS, *keys, token, lease, now, end))
-        return [status] if status == "STALE" else [status, *reply[:3], [], *reply[3:]]
+        return [status] if status == "STALE" else [status, reply[0], -1, *reply[1:3], [], *reply[3:]]
 
 
 class Mixed:

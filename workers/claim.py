@@ -29,7 +29,8 @@ class Claim:
 class ClaimReply:
     """The answer of one claim: a job or none, and what the queue looks like.
 
-    `next_expiry` is the time in seconds until the next lease or parked claim runs out, None when there is none.
+    `oldest` is when the job was queued that waits longest, as the epoch in seconds, None where none does or it does not
+    say. `next_expiry` is the time in seconds until the next lease or parked claim runs out, None when there is none.
     `withdrawn` are the jobs that this claim dropped because their users had cancelled them. A paused queue gives none.
     """
 
@@ -39,6 +40,7 @@ class ClaimReply:
     next_expiry: float | None = None
     withdrawn: tuple[str, ...] = ()
     paused: bool = False
+    oldest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,24 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class BeatReply:
-    """Which of the beaten tokens are no longer ours, and which hold jobs that their users have withdrawn."""
+    """Which of the beaten tokens are no longer ours, and which hold jobs that their users have withdrawn.
+
+    `waiting` and `oldest` as in a claim's reply, None where nothing was asked.
+    """
 
     lost: frozenset[str] = field(default_factory=frozenset)
     cancelled: frozenset[str] = field(default_factory=frozenset)
+    waiting: int | None = None
+    oldest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A queue as an answer showed it; `at` is when that was asked for, on the monotonic clock."""
+
+    waiting: int
+    oldest: float | None
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,33 +5,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from threading import RLock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from workers import payload
 from workers.claim import Beat, BeatReply, Claim, ClaimReply, DeadEntry
-from workers.errors import ClaimLost, Rejected
+from workers.errors import ClaimLost
+from workers.kept import Held, Waiting, job_of, made_at
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    body: str
-    attempts: int = 0
-    crashes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A claim until `ends`. Nobody holds it while `fence` is 0."""
-
-    job: _Waiting
-    fence: int
-    ends: float
 
 
 def _served(method: Callable[Concatenate[MemoryQueue, P], T]) -> Callable[Concatenate[MemoryQueue, P], T]:
@@ -69,9 +53,9 @@ class MemoryQueue:
         self.fence = 0
         self._lease, self._clock, self._tail = lease, clock, take_from == "tail"
         self._list: deque[str] = deque()
-        self._retry: deque[_Waiting] = deque()
-        self._held: dict[str, _Held] = {}
-        self._parked: list[_Held] = []
+        self._retry: deque[Waiting] = deque()
+        self._held: dict[str, Held] = {}
+        self._parked: list[Held] = []
         self._owners: dict[str, str] = {}
         self._used: set[str] = set()
         self._dead: deque[DeadEntry] = deque(maxlen=1000)
@@ -93,48 +77,51 @@ class MemoryQueue:
         waiting, soonest = len(self._list) + len(self._retry), min(ends, default=None)
         next_expiry = None if soonest is None else max(0.0, soonest - self._clock())
         claim, paused = self._described(token), self.paused and token not in self._held
-        return ClaimReply(claim, waiting, len(self._held), next_expiry, tuple(withdrawn), paused)
+        return ClaimReply(claim, waiting, len(self._held), next_expiry, tuple(withdrawn), paused, self._oldest())
 
     @_served
     def beat(self, beats: Sequence[Beat]) -> BeatReply:
         ours = [beat for beat in beats if beat.token in self._held]
         for beat in ours:
             self._renew(beat.token)
-            if beat.job_id and beat.progress is not None:
+            if beat.job_id and beat.progress is not None and beat.job_id not in self.results:
                 self.progress[beat.job_id] = beat.progress
         return BeatReply(
             lost=frozenset(beat.token for beat in beats if beat.token not in self._held),
             cancelled=frozenset(beat.token for beat in ours if beat.job_id in self.withdrawn),
+            waiting=len(self._list) + len(self._retry),
+            oldest=self._oldest(),
         )
 
     @_served
     def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool:
         if token in self._held:
             self.results[job_id] = {**result, "delivered": False}
+            self.progress.pop(job_id, None)
         return token in self._held
 
     @_served
     def release(self, token: str, *, counted: bool) -> bool:
-        if job := self._leave(token, counted=counted):
+        if job := self._let_go(token, counted=counted):
             self._retry.appendleft(job)
         return job is not None
 
     @_served
     def park(self, token: str, delay: float, *, counted: bool) -> bool:
-        if job := self._leave(token, counted=counted):
-            self._parked.append(_Held(job, 0, self._clock() + delay))
+        if job := self._let_go(token, counted=counted):
+            self._parked.append(Held(job, 0, self._clock() + delay))
         return job is not None
 
     @_served
     def ack(self, token: str, job_id: str | None) -> bool:
-        job = self._leave(token)
+        job = self._let_go(token)
         if job and job_id in self.results:
             self.results[job_id]["delivered"] = True
         return job is not None
 
     @_served
     def bury(self, token: str, reason: str, job_id: str | None = None) -> bool:
-        if job := self._leave(token):
+        if job := self._let_go(token):
             self._dead.appendleft(DeadEntry(token, job_id, reason, job.body, self._clock()))
         return job is not None
 
@@ -163,7 +150,7 @@ class MemoryQueue:
         entry = next((entry for entry in self._dead if entry.id == entry_id), None)
         if entry:
             self._dead.remove(entry)
-            self.results.pop(_job_id(entry.body), None)
+            self.results.pop(job_of(entry.body), None)
             self.push(entry.body)
         return entry is not None
 
@@ -195,46 +182,50 @@ class MemoryQueue:
         withdrawn = []
         while self._retry or self._list:
             job = self._next()
-            job_id = _job_id(job.body)
+            job_id = job_of(job.body)
             owner = self._held.get(self._owners.get(job_id, ""))
             if job_id in self.withdrawn:
                 withdrawn.append(job_id)
+                self.progress.pop(job_id, None)
             elif owner is not None:
-                self._parked.append(_Held(job, 0, owner.ends))
+                self._parked.append(Held(job, 0, owner.ends))
             else:
                 self._hold(token, replace(job, attempts=job.attempts + 1))
                 break
         return withdrawn
 
-    def _next(self) -> _Waiting:
+    def _next(self) -> Waiting:
         if self._retry:
             return self._retry.popleft()
-        return _Waiting(self._list.pop() if self._tail else self._list.popleft())
+        return Waiting(self._list.pop() if self._tail else self._list.popleft())
 
-    def _hold(self, token: str, job: _Waiting) -> None:
+    def _hold(self, token: str, job: Waiting) -> None:
         self.fence = max(self.fence + 1, int(self._clock() * 1000))
-        self._held[token] = _Held(job, self.fence, self._clock() + self._lease)
+        self._held[token] = Held(job, self.fence, self._clock() + self._lease)
         self._used.add(token)
-        self._owners[_job_id(job.body) or token] = token
+        self._owners[job_of(job.body) or token] = token
 
-    def _leave(self, token: str, *, counted: bool = True) -> _Waiting | None:
+    def _leave(self, token: str, *, counted: bool = True) -> Waiting | None:
         held = self._held.pop(token, None)
         return None if held is None else replace(held.job, attempts=held.job.attempts - (not counted))
+
+    def _let_go(self, token: str, *, counted: bool = True) -> Waiting | None:
+        """The claim ends, and nobody says any more how far the job is."""
+        job = self._leave(token, counted=counted)
+        self.progress.pop(job_of(job.body) if job else "", None)
+        return job
+
+    def _oldest(self) -> float | None:
+        firsts = [self._list[-1 if self._tail else 0]] if self._list else []
+        firsts += [self._retry[0].body] if self._retry else []
+        return min(filter(None, map(made_at, firsts)), default=None)
 
     def _described(self, token: str) -> Claim | None:
         held = self._held.get(token)
         if held is None:
             return None
-        result = self.results.get(_job_id(held.job.body))
+        result = self.results.get(job_of(held.job.body))
         return Claim(token, held.job.body, held.job.attempts, held.job.crashes, held.fence, result and dict(result))
-
-
-def _job_id(body: str) -> str:
-    try:
-        found = payload.decode(body).get("id")
-    except Rejected:
-        return ""
-    return found if isinstance(found, str) else ""
 
 
 def _nothing(_: str) -> None:

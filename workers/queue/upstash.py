@@ -78,8 +78,8 @@ class UpstashQueue:
             return BeatReply()
         fields = [text for beat in beats for text in (beat.token, beat.job_id or "", _json(beat.progress))]
         with understood():
-            lost, cancelled = self._scripts.run("beat", self._lease, *fields)
-            return BeatReply(frozenset(lost), frozenset(cancelled))
+            lost, cancelled, waiting, since = self._scripts.run("beat", self._lease, self._take_from, *fields)
+            return BeatReply(frozenset(lost), frozenset(cancelled), int(waiting), _seconds(since))
 
     def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool:
         """Keep a job's result for a day, not yet delivered; the next claim of the job brings it along."""
@@ -166,16 +166,17 @@ def _number(reply: Any) -> int:
 
 
 def _claim_reply(token: str, reply: Sequence[Any]) -> ClaimReply:
-    status, waiting, in_flight, expiry, withdrawn, *fields = reply
+    status, waiting, since, in_flight, expiry, withdrawn, *fields = reply
     if status not in ("JOB", "NONE", "PAUSED"):
         raise ValueError(status)
     return ClaimReply(
         claim=_claim(token, *fields) if status == "JOB" else None,
         waiting=int(waiting),
         in_flight=int(in_flight),
-        next_expiry=int(expiry) / 1000 if int(expiry) >= 0 else None,
+        next_expiry=_seconds(expiry),
         withdrawn=tuple(withdrawn),
         paused=status == "PAUSED",
+        oldest=_seconds(since),
     )
 
 
@@ -193,6 +194,10 @@ def _dead_entry(entry: str) -> DeadEntry:
 
 def _json(value: Mapping[str, Any] | None) -> str:
     return "" if value is None else json.dumps(value, separators=(",", ":"))
+
+
+def _seconds(ms: int | str) -> float | None:
+    return int(ms) / 1000 if int(ms) >= 0 else None
 
 
 def _ms(seconds: float) -> int:

@@ -1,6 +1,6 @@
 -- ARGV: token, lease in ms, the caller's epoch in ms, the end to take from ("tail" or "head"), type -> rank as JSON.
--- Reply: {"STALE"}, or {"NONE" | "PAUSED" | "JOB", waiting, in flight, ms to the next expiry or -1, withdrawn jobs that
--- were dropped}, followed, for a job, by body, attempt, crashes, fence, remembered record or nil, "1" when delivered.
+-- Reply: {"STALE"}, or {"NONE" | "PAUSED" | "JOB", waiting, since when the first of them does in ms or -1, in flight, ms to
+-- the next expiry or -1, withdrawn jobs that were dropped}, followed, for a job, by body, attempt, crashes, fence, remembered record or nil, "1" when delivered.
 local token, lease_ms, now_ms, from_tail = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'tail'
 local MANY = 500 -- claims in flight: to look through more takes longer than a millisecond
 local REAP_MS = 1000
@@ -92,6 +92,7 @@ local function take_next()
     local wait = owned_for(job)
     if job and call('EXISTS', 'cancel:' .. job) == 1 then
       table.insert(withdrawn, job)
+      call('DEL', 'progress:' .. job)
     elseif wait > 0 then
       hold_back(item, wait, now_ms)
     elseif item.body then
@@ -104,7 +105,8 @@ local function take_next()
 end
 
 local function reply(status, live, soonest, withdrawn)
-  local counts = {status, call('LLEN', QUEUE) + call('LLEN', RETRY), live, soonest, withdrawn}
+  local waiting, since = sight(from_tail)
+  local counts = {status, waiting, since, live, soonest, withdrawn}
   local fence = held(token)
   if fence == 0 then return counts end
   local record = read(token)
@@ -114,7 +116,7 @@ local function reply(status, live, soonest, withdrawn)
   for _, value in ipairs({record.body, record.attempts, record.crashes, string.format('%.0f', fence)}) do
     table.insert(counts, value)
   end
-  counts[10], counts[11] = result[1], result[2]
+  counts[11], counts[12] = result[1], result[2]
   return counts
 end
 

@@ -5,6 +5,7 @@ local call = redis.call
 
 local USED_MS = 3600000 -- how long a token that held a claim stays known after the claim has ended
 local MAX_BODY = 262144 -- bytes; what is longer is refused by every worker, so it is not decoded here either
+local MAX_READ = 16384 -- bytes; a longer element is not decoded where that only serves order or sight
 local MAX_ENVELOPES = 6
 local MAX_ID = 64
 
@@ -117,9 +118,24 @@ local function own(job, token, lease_ms)
   if job then call('SET', key('owner', job), token, 'PX', lease_ms) end
 end
 
+-- Whoever works on a job no more says no more of its progress.
 local function disown(body, token)
   local job = find_id(body)
-  if job and call('GET', key('owner', job)) == token then call('DEL', key('owner', job)) end
+  if job and call('GET', key('owner', job)) == token then call('DEL', key('owner', job), 'progress:' .. job) end
+end
+
+-- When an element says that it was made, epoch in ms; nil where it says nothing.
+local function made_at(body)
+  local job = body and #body <= MAX_READ and unwrapped(body) or {}
+  return epoch_ms(job.created_at or job.createdAt)
+end
+
+-- What waits: how many, and since when the first of either list does, epoch in ms, -1 where that is not said.
+local function sight(from_tail)
+  local back = call('LINDEX', RETRY, 0)
+  local first = made_at(call('LINDEX', QUEUE, from_tail and -1 or 0)) or math.huge
+  local since = math.min(first, back and made_at(call('HGET', BODIES, back)) or math.huge)
+  return call('LLEN', QUEUE) + call('LLEN', RETRY), since < math.huge and since or -1
 end
 
 -- Whether this is the first time in a day that a job comes back as if it were new. Until then it may be older than the

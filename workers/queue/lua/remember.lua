@@ -4,4 +4,5 @@ if held(ARGV[1]) == 0 then return 0 end
 local result = key('result', ARGV[2])
 call('HSET', result, 'record', ARGV[3], 'delivered', '0')
 call('EXPIRE', result, RESULT_S)
+call('DEL', 'progress:' .. ARGV[2])
 return 1

@@ -1,7 +1,6 @@
 -- Joined before claim. Orders the elements at the taking end of the producers' list. Whatever an element holds, nothing
 -- here fails: one bad element would otherwise stop the queue for all.
 local WINDOW = 50
-local MAX_READ = 16384 -- bytes; a longer element is not decoded and counts as an ordinary one
 local MAX_LEAD_MS = 600000 -- nobody overtakes who has waited this much longer
 local ORDINARY = 1 -- the rank of a type that the caller does not rank
 local MAX_AGE_MS = 604800000 -- whoever says to be older is not believed

@@ -1,0 +1,1 @@
+"""What operators see: metrics, state, history, and the server that shows them."""
