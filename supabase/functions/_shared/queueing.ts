@@ -1,0 +1,36 @@
+/** From an accepted request to a job in the queue. */
+
+import { call, type Row } from "./database.ts";
+import { Refusal } from "./errors.ts";
+import type { JsonObject } from "./json.ts";
+import { push, QueueError } from "./redis.ts";
+
+/** What `create_job` and `promote_job` answer. The payload goes to the workers as it is. */
+export interface Created extends JsonObject {
+  created: boolean;
+  job: Row;
+  queue: string;
+  payload: JsonObject;
+  position: number;
+  waiting: number;
+  estimate_seconds: number;
+  credits_left: number;
+}
+
+/** Push a job that was just made. One that was asked for before is in the queue already, or found by the workers. */
+export async function enqueue(made: Created): Promise<void> {
+  if (!made.created) return;
+  try {
+    await push(made.queue, made.payload);
+  } catch (error) {
+    if (!(error instanceof QueueError)) throw error;
+    console.error(JSON.stringify({ event: "push", outcome: error.outcome, job: made.job.id, reason: error.message }));
+    if (error.outcome === "refused") await giveUp(made.job.id);
+  }
+}
+
+/** After a time-out the row stays `queued`: the element may have arrived, and the workers restore it if it has not. */
+async function giveUp(job: string): Promise<never> {
+  await call("fail_push", { p_job: job, p_reason: "The queue could not be reached. Please try again." });
+  throw new Refusal(503, "The queue could not be reached. Please try again.", { code: "queue", retryAfter: 5 });
+}

@@ -1,0 +1,33 @@
+/** Storage, with the service key. */
+
+import { keyHeaders, projectUrl, serviceKey } from "./settings.ts";
+
+const PATIENCE_MS = 10_000;
+
+export interface Place {
+  bucket: string;
+  path: string;
+}
+
+/** Remove objects that belong to nobody. Failing is logged only: what stays is in its user's own folder. */
+export async function remove(places: Place[]): Promise<void> {
+  const buckets = Map.groupBy(places, (place) => place.bucket);
+  await Promise.all([...buckets].map(([bucket, inside]) => removeFrom(bucket, inside.map((place) => place.path))));
+}
+
+async function removeFrom(bucket: string, prefixes: string[]): Promise<void> {
+  const headers = { ...keyHeaders(serviceKey()), "Content-Type": "application/json" };
+  try {
+    const response = await fetch(`${projectUrl()}/storage/v1/object/${encodeURIComponent(bucket)}`, {
+      method: "DELETE",
+      headers,
+      body: JSON.stringify({ prefixes }),
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
+    await response.body?.cancel();
+    if (response.ok) return;
+  } catch {
+    // said below
+  }
+  console.error(JSON.stringify({ event: "objects left", bucket, objects: prefixes.length }));
+}
