@@ -1,19 +1,20 @@
-"""The gate every job passes before it costs anything: adult work and foreign pictures stay outside.
+"""The gate every job passes before it costs anything: adult work stays outside.
 
-Until scorers and consent records exist, nothing of either kind can be told from what must never be made, so
-both are refused, whatever the deployment's settings say.
+Until scorers and consent records exist, it cannot be told from what must never be made, so it is refused, whatever the
+deployment's settings say. Reference pictures are for work that is rated sfw.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workers.errors import Rejected
-from workers.job import Job, Rating
+from workers.job import Job, Picture, Rating
 
 ADULT = "Adult content is not available."
-REFERENCES = "Reference images are not available yet."
-REFUSES = ("jobs rated adult", "jobs with a reference image")
+CONSENT = "Adult content from a reference image needs a consent that was verified."
+REFUSES = ("jobs rated adult",)
 """For `check`: what this gate refuses, in words."""
 
 
@@ -26,8 +27,11 @@ class PlainGate:
 
     def admit(self, job: Job) -> Rating:
         """Raises `Rejected` with code "policy"."""
-        if job.references:
-            raise Rejected(REFERENCES, field=job.references[0].role, code="policy")
         if (job.rating or self.default) == "adult":
             raise Rejected(ADULT, field="rating", code="policy")
         return "sfw"
+
+    def admit_references(self, job: Job, rating: Rating, pictures: Mapping[str, Picture]) -> None:
+        """Pictures by role; none where a remembered character is asked for. Raises as `admit`."""
+        if rating != "sfw":
+            raise Rejected(CONSENT, field="consent_id", code="policy")
