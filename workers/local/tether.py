@@ -1,4 +1,5 @@
-"""Tie a process to the one that started it. Also runs as a script: `tether.py PARENT COMMAND …` becomes COMMAND.
+"""Tie a process to the one that started it. Also runs as a script: `tether.py PARENT COMMAND …` becomes COMMAND, and
+`tether.py PARENT:UID:GID COMMAND …` becomes it under another account.
 
 The script form exists because the tie has to be made in the child, and running Python between fork and exec is not
 safe where the parent has threads. It imports nothing of this package: it runs isolated, to start in milliseconds.
@@ -26,6 +27,16 @@ def die_with(parent: int, sign: signal.Signals) -> None:
         raise SystemExit(1)
 
 
+def become(uid: int, gid: int) -> None:
+    """Give root's rights up for good. It unties: tie afterwards."""
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+
 if __name__ == "__main__":
-    die_with(int(sys.argv[1]), signal.SIGKILL)
+    _parent, *_servant = map(int, sys.argv[1].split(":"))
+    if _servant:
+        become(*_servant)
+    die_with(_parent, signal.SIGKILL)
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606  the command is what the starting process named
