@@ -14,7 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from workers.errors import Unreachable
-from workers.job import FPS, Delivery, Outcome
+from workers.job import FPS, WRITTEN, Delivery, Outcome
 from workers.logs import log
 from workers.verdict import Verdict
 from workers.web import auth_headers, fenced, passes, reaching, retry_after
@@ -157,7 +157,8 @@ def _paths_body(outcome: Outcome) -> dict[str, Any]:
     body: dict[str, Any] = {"job_id": outcome.job_id, "jobId": outcome.job_id, "status": outcome.status}
     if outcome.status == "completed":
         paths = [delivery.path for delivery in outcome.deliveries]
-        body |= {"assets": paths, "imageUrls": paths, "filePath": paths[0], "outputUrl": paths[0]}
+        first = {"filePath": paths[0], "outputUrl": paths[0]} if paths else {}
+        body |= {"assets": paths, "imageUrls": paths} | first
     else:
         sentence = outcome.error_message or UNEXPLAINED
         body |= {"error_message": sentence, "errorMessage": sentence} | _error_type(outcome)
@@ -198,7 +199,7 @@ def _error_type(outcome: Outcome) -> dict[str, str]:
 
 
 def _check_assets(outcome: Outcome, user_id: str) -> None:
-    if outcome.status != "completed":
+    if outcome.status != "completed" or outcome.type in WRITTEN:
         return
     indices = [delivery.index for delivery in outcome.deliveries]
     if not indices or indices != list(range(len(indices))):

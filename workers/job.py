@@ -16,6 +16,8 @@ Rating = Literal["sfw", "adult"]
 Size = tuple[int, int]
 
 FPS = 16
+WRITTEN: Mapping[str, str] = {"enhance_prompt": "wan"}
+"""Job types whose only output is a text, beside those of the presets; and the kind of worker that writes it."""
 
 
 @dataclass(frozen=True, slots=True)

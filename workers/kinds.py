@@ -12,7 +12,7 @@ from pathlib import Path
 
 from workers import gpu, heartbeat, media
 from workers.callback import CallbackClient
-from workers.job import Artifact, Output, Preset, SamplingParams
+from workers.job import WRITTEN, Artifact, Output, Preset, SamplingParams
 from workers.making import Engine, Enhancer, Maker
 from workers.parcel import Encode
 from workers.prompt import compose
@@ -135,8 +135,9 @@ def open_wake_ups(kind: str, settings: Settings, *, on_wake: Callable[[], None],
 
 @functools.cache
 def _ranks(kind: str) -> dict[str, int]:
-    """Which of a kind's job types are served first: fast ones before those of high quality."""
-    return {preset.type: int(preset.quality != "fast") for preset in load_presets().values() if preset.kind == kind}
+    """Which of a kind's job types are served first: fast ones, and texts, before those of high quality."""
+    made = {preset.type: int(preset.quality != "fast") for preset in load_presets().values() if preset.kind == kind}
+    return made | {job_type: 0 for job_type, writer in WRITTEN.items() if writer == kind}
 
 
 def open_turn(kind: Kind, settings: Settings) -> Turn | NoTurn:
@@ -159,7 +160,7 @@ def open_reconciler(kinds: Sequence[str], settings: Settings) -> Reconciler:
         JobRows(settings.supabase_url, settings.supabase_service_key.get_secret_value()),
         {kind: open_queue(kind, settings) for kind in kinds},
         open_callbacks(settings),
-        kinds={preset.type: preset.kind for preset in load_presets().values()},
+        kinds={preset.type: preset.kind for preset in load_presets().values()} | WRITTEN,
         who=settings.worker_name,
     )
 

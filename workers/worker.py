@@ -13,6 +13,7 @@ from workers.claim import Claim
 from workers.claiming import Claimer
 from workers.dispatch import Dispatch
 from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected, Unreachable
+from workers.job import WRITTEN, Job
 from workers.lease import Leases
 from workers.logs import describe, log
 from workers.making import Maker, waited
@@ -22,6 +23,7 @@ from workers.stop import Stop
 from workers.verdict import jittered
 from workers.watch import Watch, spent
 from workers.wear import Wear
+from workers.writing import write
 
 MAX_ATTEMPTS = 3
 MAX_CRASHES = 2
@@ -165,6 +167,9 @@ class Worker:
             return
         if claim.crashes >= MAX_CRASHES or claim.attempt > MAX_ATTEMPTS:
             raise Rejected(GAVE_UP, code="failed")
+        if job.type in WRITTEN:
+            self._write(claim, job, watch)
+            return
         preset = self._at.maker.preset(job)
         self._at.maker.admit(job, preset)
         watch.timings["wait"] = waited(job)
@@ -176,6 +181,15 @@ class Worker:
         crash.point("made")
         log.info("made", job=job.id, type=job.type, **spent(watch.timings))
         self._at.dispatch.deliver(parcel, watch.successor())
+
+    def _write(self, claim: Claim, job: Job, watch: Watch) -> None:
+        """A job whose only output is a text ends here: its report carries it."""
+        watch.timings["wait"] = waited(job)
+        log.info("claimed", job=job.id, type=job.type, attempt=claim.attempt, wait_s=watch.timings["wait"])
+        with self._at.turn.held(watch):
+            report = write(self._at.maker, claim, job, watch)
+        log.info("made", job=job.id, type=job.type, **spent(watch.timings))
+        self._at.dispatch.report(claim, report, Watch())
 
     def _say_again(self, claim: Claim, record: dict[str, object]) -> None:
         """An earlier claim ended this job: at most its callback is still to be sent."""

@@ -1,0 +1,42 @@
+"""Jobs whose only output is a text: a prompt in better words, for somebody who waits for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from workers.claim import Claim
+from workers.errors import Rejected
+from workers.job import WRITTEN, Job, Media, Outcome
+from workers.making import WRONG_QUEUE, Maker
+from workers.report import Report
+from workers.resolve import default_seed
+from workers.watch import Watch, rounded
+
+NO_PROMPT = "There is no prompt to be put into better words."
+
+
+def write(maker: Maker, claim: Claim, job: Job, watch: Watch) -> Report:
+    """The text as what is left to say. Raises `Rejected`, or what stops the watch.
+
+    `metadata.media` says what is to be described, a picture by default.
+    """
+    if maker.enhancer is None or maker.kind != WRITTEN[job.type]:
+        raise Rejected(WRONG_QUEUE, field="type")
+    if not job.prompt.strip():
+        raise Rejected(NO_PROMPT, field="prompt")
+    rating = maker.gate.admit(job)
+    media: Media = "video" if job.metadata.get("media") == "video" else "image"
+    written = maker.enhancer.enhance(job.prompt, media, default_seed(job.id), watch)
+    maker.gate.admit(replace(job, prompt=written.text))
+    metadata = {
+        "job_type": job.type,
+        "worker": maker.worker,
+        "attempt": claim.attempt,
+        "fence": claim.fence,
+        "original_prompt": job.prompt,
+        "enhancement": written.status,
+        "rating": rating,
+        "timings": rounded(watch.timings),
+    }
+    outcome = Outcome(job.id, job.type, "completed", enhanced_prompt=written.text, metadata=metadata)
+    return Report(outcome, job.user_id)
