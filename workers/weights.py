@@ -20,7 +20,8 @@ def quiet_libraries() -> None:
     """Keep diffusers and transformers offline and silent, and their errors in our log's form; call it before they
     are first imported.
 
-    At their default verbosity they print the part of a prompt that they cut.
+    At their default verbosity they print the part of a prompt that they cut. The package invisible-watermark is here
+    for its weights only; diffusers would import it, and it lacks what it needs for that.
     """
     os.environ.update(
         HF_HUB_OFFLINE="1",
@@ -28,8 +29,11 @@ def quiet_libraries() -> None:
         HF_HUB_DISABLE_PROGRESS_BARS="1",
         TOKENIZERS_PARALLELISM="false",
     )
+    import diffusers.utils.import_utils
     import diffusers.utils.logging
     import transformers.utils.logging
+
+    diffusers.utils.import_utils._invisible_watermark_available = False
 
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
