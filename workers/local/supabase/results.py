@@ -78,15 +78,18 @@ def page(results: Sequence[Mapping[str, Any]] | None = None) -> str:
     return PAGE.read_text(encoding="utf-8").replace(DATA_MARK, data)
 
 
-def write_results(results: Sequence[Result], store: ObjectStore, folder: Path) -> Path:
-    """Put `index.html` and every delivered file into a folder. The page is returned; it needs no server."""
+def write_results(results: Sequence[Result], place: Callable[[str, str], Path], folder: Path) -> Path:
+    """Put `index.html` and every delivered file into a folder. The page is returned; it needs no server.
+
+    `place` says where the bytes of an object lie.
+    """
     names: dict[tuple[str, str], str] = {}
     for result in results:
         for index, file in enumerate(result.files):
             name = f"{result.job['job_type']}-{result.id[:8]}-{index}{Path(file.path).suffix}"
             names[file.bucket, file.path] = name
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(store.file(store.get(file.bucket, file.path)), folder / name)
+            shutil.copyfile(place(file.bucket, file.path), folder / name)
     index_page = folder / "index.html"
     index_page.write_text(
         page([result.as_json(lambda bucket, path: names[bucket, path]) for result in results]), encoding="utf-8"
