@@ -132,7 +132,7 @@ def test_phases_are_timed_and_counts_noted(engine: SdxlEngine) -> None:
     watch = Watch()
     generate(engine, watch, prompt="a red bicycle", negative_prompt="blurry, grey")
     assert set(watch.timings) == {"encode_text", "denoise", "decode"}
-    assert watch.notes == {"prompt_tokens": 3, "prompt_chunks": 1, "negative_tokens": 3}
+    assert watch.notes == {"prompt_tokens": 3, "prompt_chunks": 1, "negative_tokens": 3, "negative_chunks": 1}
 
 
 def test_every_step_moves_the_marker(engine: SdxlEngine) -> None:

@@ -13,6 +13,7 @@ import pytest
 from wan_support import PICTURE, forbid_network, loaded
 
 from workers.engines.wan import WanEngine, pipeline
+from workers.engines.wan.encode import TextEncoder, token_ids, windows
 from workers.errors import Cancelled, EngineBroken, Interrupted, Misconfigured, Rejected
 from workers.tiny import wan as tiny
 from workers.watch import Watch
@@ -197,14 +198,36 @@ def test_tokens_are_counted_without_the_end_mark(engine):
     assert engine.count_tokens("a red bicycle " * 2) == 2 * engine.count_tokens("a red bicycle")
 
 
-def test_what_the_encoder_does_not_read_is_said(engine):
-    watch, text = Watch(), "a red bicycle " * 300
-    frames(engine, watch, prompt=text)
-    tokens = engine.count_tokens(text)
-    assert tokens > 511
-    assert watch.notes["prompt_tokens"] == tokens
-    assert watch.notes["prompt_dropped_tokens"] == tokens - 511
-    assert watch.notes["negative_dropped_tokens"] == 0
+def test_a_text_of_more_than_512_tokens_is_read_to_its_last_word(engine):
+    watch, text = Watch(), "a red bicycle, " * 300
+    morning = frames(engine, watch, prompt=f"{text} soft morning light", frames=5)
+    assert watch.notes["prompt_tokens"] == engine.count_tokens(f"{text} soft morning light") > 511
+    assert watch.notes["prompt_chunks"] > 1
+    assert watch.notes["negative_chunks"] == 1
+    assert (frames(engine, prompt=f"{text} a calm sea, wide shot", frames=5) != morning).any()
+
+
+def test_a_text_of_one_window_is_bit_equal_to_the_pipelines_own_and_a_longer_one_begins_with_it(engine):
+    import torch
+
+    encoder, start = TextEncoder(engine._pipeline), "a red bicycle, " * 20
+    ids = token_ids(start, engine._pipeline.tokenizer)
+    with torch.no_grad():
+        theirs, _ = engine._pipeline.encode_prompt(start, do_classifier_free_guidance=False, max_sequence_length=512)
+        assert torch.equal(encoder.encode(start, None).inputs["prompt_embeds"], theirs)
+        assert torch.equal(encoder._window(ids), theirs)
+    both = encoder.encode(start * 30, "blurry").inputs
+    assert both["prompt_embeds"].shape == both["negative_prompt_embeds"].shape
+    assert not both["negative_prompt_embeds"][:, 512:].any()
+
+
+def test_windows_end_at_punctuation_and_lose_no_token(engine):
+    tokenizer = engine._pipeline.tokenizer
+    ids = token_ids("a red bicycle leaning on a white wall, " * 90, tokenizer)
+    parts = windows(ids, tokenizer)
+    assert [token for part in parts for token in part] == ids
+    assert all(len(part) <= 511 for part in parts)
+    assert all(tokenizer.convert_ids_to_tokens(part)[-1].endswith(",") for part in parts)
 
 
 def test_without_guidance_the_negative_prompt_is_not_read(engine):

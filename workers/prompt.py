@@ -7,30 +7,59 @@ own begin and end marks.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from workers import emphasis
 from workers.job import Job, Preset, Rating
 from workers.prompt_rules import Model, PromptRules, Style
 
 Count = Callable[[str], int]
-WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d+\s*(?=[)\]])")
+Part = Literal["prompt", "negative_prompt"]
+Fate = Literal["added", "no room", "said already", "repeated"]
 PLAIN = re.compile(r"\w+(?:[/.'-]\w+)*|[,.;:!?]")
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """One addition; `source` is a tier, a category of negatives, the model or the user. `always`: no budget drops it."""
+
+    text: str
+    source: str
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one term: of an addition, or of a repetition in the user's own negative prompt."""
+
+    part: Part
+    term: Term
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
 class ComposedPrompt:
-    """Both prompts as the engine gets them. `dropped`: what the budget left out, and repetitions in the user's own
-    negative. Token counts are None where no tokenizer was at hand."""
+    """Both prompts as the engine gets them, and what was decided on the way, in order of priority. Token counts are
+    None where no tokenizer was at hand."""
 
     prompt: str
     negative_prompt: str
-    added: tuple[str, ...]
-    dropped: tuple[str, ...]
     tier: str
+    decisions: tuple[Decision, ...] = ()
     tokens: int | None = None
     negative_tokens: int | None = None
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        return tuple(decision.term.text for decision in self.decisions if decision.fate == "added")
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What the budget left out, and repetitions in the user's own negative prompt."""
+        return tuple(d.term.text for d in self.decisions if d.fate in ("no room", "repeated"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +73,6 @@ class Enhancement:
     cached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """One addition. `always`: no budget drops it."""
-
-    text: str
-    always: bool = False
-
-
 def compose(
     job: Job, preset: Preset, rules: PromptRules, *, rating: Rating, text: str | None = None, count: Count | None = None
 ) -> ComposedPrompt:
@@ -60,22 +81,26 @@ def compose(
     model = rules.models.get(preset.kind, Model())
     own = _own_words(job, text, model)
     if job.raw_prompt:
-        return _counted(ComposedPrompt(own, job.negative_prompt, (), (), tier), count)
+        return _counted(ComposedPrompt(own, job.negative_prompt, tier), count)
     kind = f"{preset.kind}_{preset.media}"
     unwanted, again = _distinct(job.negative_prompt)
-    words = _unsaid(own, _style(kind, tier, rating, rules), rules, anywhere=True)
-    negatives = _unsaid(unwanted, _negatives(kind, model, rating, rules), rules, anywhere=False)
     fits = None if model.chunks and rules.budget == "chunk" else count
-    prompt, kept, cut = _extended(own, words, model.tokens, fits, prose=True)
-    negative, kept_negatives, cut_negatives = _extended(unwanted, negatives, model.tokens, fits, prose=False)
-    composed = ComposedPrompt(
-        prompt=prompt,
-        negative_prompt=negative,
-        added=tuple(term.text for term in kept + kept_negatives),
-        dropped=(*again, *(term.text for term in cut + cut_negatives)),
-        tier=tier,
-    )
-    return _counted(composed, count)
+    prompt, of_prompt = _extended("prompt", own, _style(kind, tier, rating, rules), rules, _Room(model.tokens, fits))
+    negatives = _negatives(kind, model, rating, rules)
+    negative, of_negative = _extended("negative_prompt", unwanted, negatives, rules, _Room(model.tokens, fits))
+    repeated = tuple(Decision("negative_prompt", Term(term, "user"), "repeated") for term in again)
+    return _counted(ComposedPrompt(prompt, negative, tier, repeated + of_prompt + of_negative), count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """How many tokens additions may fill a text up to; any number where nothing counts them."""
+
+    tokens: int
+    count: Count | None
+
+    def holds(self, text: str) -> bool:
+        return self.count is None or self.count(text) <= self.tokens
 
 
 def choose_tier(job: Job, preset: Preset, rules: PromptRules) -> str:
@@ -89,20 +114,20 @@ def choose_tier(job: Job, preset: Preset, rules: PromptRules) -> str:
 
 def _own_words(job: Job, text: str | None, model: Model) -> str:
     words = job.prompt if text is None else text
-    weighted = job.compel_weights if model.weights else re.sub(r"[()\[\]]", "", WEIGHT.sub("", job.compel_weights))
-    return _joined(words, [_Term(weighted)], prose=True) if weighted else words
+    weighted = job.compel_weights if model.weights else emphasis.plain(job.compel_weights)
+    return _joined(words, [Term(weighted, "user")], "prompt") if weighted else words
 
 
-def _style(kind: str, tier: str, rating: Rating, rules: PromptRules) -> list[_Term]:
+def _style(kind: str, tier: str, rating: Rating, rules: PromptRules) -> list[Term]:
     style = rules.styles.get(tier, {}).get(kind, Style())
-    return [_Term(word) for word in style.words + (style.adult if rating == "adult" else ())]
+    return [Term(word, f"tier {tier}") for word in style.words + (style.adult if rating == "adult" else ())]
 
 
-def _negatives(kind: str, model: Model, rating: Rating, rules: PromptRules) -> list[_Term]:
+def _negatives(kind: str, model: Model, rating: Rating, rules: PromptRules) -> list[Term]:
     covered = rules.coverage.get(kind, {})
-    base = [_Term(model.base_negative, always=True)] if model.base_negative else []
+    base = [Term(model.base_negative, "model", always=True)] if model.base_negative else []
     return base + [
-        _Term(text, category.always)
+        Term(text, category.name, category.always)
         for category in rules.negatives
         if rating == "adult" or not category.adult
         for group in category.groups[: covered.get(category.name, 0)]
@@ -110,45 +135,52 @@ def _negatives(kind: str, model: Model, rating: Rating, rules: PromptRules) -> l
     ]
 
 
-def _unsaid(own: str, terms: list[_Term], rules: PromptRules, *, anywhere: bool) -> list[_Term]:
+def _extended(
+    part: Part, own: str, terms: list[Term], rules: PromptRules, room: _Room
+) -> tuple[str, tuple[Decision, ...]]:
+    """The user's text with the terms that are new to it, but for the least important ones until all of it fits."""
+    new = _unsaid(part, own, terms, rules)
+    loose = [term for term in new if not term.always]
+
+    def with_first(number: int) -> list[Term]:
+        return [term for term in new if term.always or term in loose[:number]]
+
+    def too_long(number: int) -> bool:
+        return not room.holds(_joined(own, with_first(number), part))
+
+    kept = with_first(bisect_left(range(1, len(loose) + 1), True, key=too_long))
+    fates: list[Fate] = ["added" if t in kept else "no room" if t in new else "said already" for t in terms]
+    decisions = tuple(Decision(part, term, fate) for term, fate in zip(terms, fates, strict=True))
+    return _joined(own, kept, part), decisions
+
+
+def _unsaid(part: Part, own: str, terms: list[Term], rules: PromptRules) -> list[Term]:
     """The terms that neither the user nor an earlier term says already, in the same or in other words.
 
-    A style word may be said anywhere in a sentence; a negative only as a term between commas.
+    A style word may be said anywhere in a sentence; a negative only as a term between commas. What must always be
+    there is said by itself alone, and not by a user who plays it down.
     """
-    said, new = _plain(own), list[_Term]()
+    said, firmly, new = _spaced(emphasis.plain(own)), _spaced(emphasis.plain(own, floor=1.0)), list[Term]()
     for term in terms:
         same = {term.text} if term.always else {term.text}.union(*(s for s in rules.redundant if term.text in s))
-        if not any((_plain(t)[1:-1] if anywhere else _plain(t)) in said for t in same):
+        where = firmly if term.always else said
+        if not any((_spaced(t)[1:-1] if part == "prompt" else _spaced(t)) in where for t in same):
             new.append(term)
-            said += _plain(term.text)
+            said, firmly = said + _spaced(term.text), firmly + _spaced(term.text)
     return new
 
 
-def _plain(text: str) -> str:
-    """Words and marks apart by single spaces, between commas, without case, weights and brackets."""
-    return f", {' '.join(PLAIN.findall(WEIGHT.sub('', text.lower())))} ,"
+def _spaced(text: str) -> str:
+    """Words and marks apart by single spaces, between commas, without case and brackets."""
+    return f", {' '.join(PLAIN.findall(text.lower()))} ,"
 
 
-def _extended(
-    own: str, terms: list[_Term], limit: int, count: Count | None, *, prose: bool
-) -> tuple[str, list[_Term], list[_Term]]:
-    """The text with its terms, those kept and those dropped, least important first, until all of it fits."""
-    kept, cut = list(terms), list[_Term]()
-    loose = [term for term in terms if not term.always]
-    text = _joined(own, kept, prose=prose)
-    while count is not None and loose and count(text) > limit:
-        cut.insert(0, loose.pop())
-        kept.remove(cut[0])
-        text = _joined(own, kept, prose=prose)
-    return text, kept, cut
-
-
-def _joined(own: str, terms: list[_Term], *, prose: bool) -> str:
+def _joined(own: str, terms: list[Term], part: Part) -> str:
     """The user's text, then the terms; unchanged where there are none. Prose may end with a full stop."""
     if not terms:
         return own
     words = own.strip().rstrip(",")
-    gap = "" if not words else " " if prose and words[-1] in ".!?" else ", "
+    gap = "" if not words else " " if part == "prompt" and words[-1] in ".!?" else ", "
     return words + gap + ", ".join(term.text for term in terms)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -16,3 +16,20 @@ class Conditioning:
 
     inputs: Mapping[str, torch.Tensor]
     notes: Mapping[str, int]
+
+
+class Counted(Protocol):
+    """A text as its encoder read it: tokens without marks, in how many passes."""
+
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
+
+
+def text_notes(prompt: Counted, negative: Counted | None) -> dict[str, int]:
+    """What a job's metadata says of its texts; `negative` is None where no guidance reads it."""
+    notes = {"prompt_tokens": prompt.tokens, "prompt_chunks": prompt.chunks}
+    if negative is not None:
+        notes |= {"negative_tokens": negative.tokens, "negative_chunks": negative.chunks}
+    return notes

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.engines.conditioning import Conditioning
-from workers.engines.sdxl import emphasis
+from workers import emphasis
+from workers.engines import chunks
+from workers.engines.conditioning import Conditioning, text_notes
 
 if TYPE_CHECKING:
     import torch
@@ -54,26 +55,30 @@ class TextEncoder:
         """Tokens of a text, without marks; its weights and their brackets cost none."""
         return len(tokenize(text, self._tokenizers[0]))
 
+    def forget(self) -> None:
+        """Drop what is remembered, after the encoders' weights have changed."""
+        self._remembered.cache_clear()
+
     def encode(self, prompt: str, negative: str) -> Conditioning:
         """Both texts, the shorter one filled up with empty chunks. An empty negative prompt is all zeros, as the
         model was trained."""
         wanted, unwanted = self._remembered(prompt), self._remembered(negative)
         if self._zero_if_empty and not negative.strip():
             unwanted = _zeros_like(unwanted)
-        chunks = max(wanted.chunks, unwanted.chunks)
+        longer = max(wanted.chunks, unwanted.chunks)
         inputs = {
-            "prompt_embeds": self._filled(wanted, chunks),
-            "negative_prompt_embeds": self._filled(unwanted, chunks),
+            "prompt_embeds": self._filled(wanted, longer),
+            "negative_prompt_embeds": self._filled(unwanted, longer),
             "pooled_prompt_embeds": wanted.pooled,
             "negative_pooled_prompt_embeds": unwanted.pooled,
         }
-        notes = {"prompt_tokens": wanted.tokens, "prompt_chunks": chunks, "negative_tokens": unwanted.tokens}
-        return Conditioning(inputs, notes)
+        return Conditioning(inputs, text_notes(wanted, unwanted))
 
-    def _filled(self, text: EncodedText, chunks: int) -> torch.Tensor:
+    def _filled(self, text: EncodedText, longer: int) -> torch.Tensor:
         import torch
 
-        return torch.cat([text.embeds] + [self._remembered("").embeds] * (chunks - text.chunks), dim=1)
+        empty = self._remembered("").embeds if text.embeds.any() else text.embeds
+        return torch.cat([text.embeds] + [empty] * (longer - text.chunks), dim=1)
 
     def _encode(self, text: str) -> EncodedText:
         import torch
@@ -107,22 +112,16 @@ def tokenize(text: str, tokenizer: Any) -> list[Token]:
 
 
 def split(tokens: Sequence[Token], room: int = ROOM) -> list[Sequence[Token]]:
-    """Chunks of at most `room` tokens, at least one, each but the last at least half full."""
-    chunks = []
-    while len(tokens) > room:
-        cut = _cut(tokens[:room])
-        chunks.append(tokens[:cut])
-        tokens = tokens[cut:]
-    return [*chunks, tokens]
+    """Chunks that end after a comma, else after a whole word."""
+    return [tokens[chunk] for chunk in chunks.split([token.piece for token in tokens], room, (_comma, _word))]
 
 
-def _cut(window: Sequence[Token]) -> int:
-    """How many tokens of a full window stay together: up to its last comma, else its last whole word, else all."""
-    for mark in (",</w>", "</w>"):
-        for end in range(len(window), len(window) // 2, -1):
-            if window[end - 1].piece.endswith(mark):
-                return end
-    return len(window)
+def _comma(piece: str, _: str) -> bool:
+    return piece.endswith(",</w>")
+
+
+def _word(piece: str, _: str) -> bool:
+    return piece.endswith("</w>")
 
 
 def _ids(chunk: Sequence[Token], tokenizer: Any) -> torch.Tensor:

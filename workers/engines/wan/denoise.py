@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from workers import gpu
 from workers.compiled import TUNED
 from workers.engines.wan import fused, schedulers
+from workers.engines.wan.begin import Late
 from workers.engines.wan.graphs import Graph
 from workers.engines.wan.solve import Solved, Table, solve
+from workers.guide import skipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from workers.watch import Watch
 
 SOLVED = 32
-"""Schedules whose table is kept: solver, shift and steps."""
+"""Schedules whose table is kept."""
+
+Schedule = tuple[str, float | None, int, int]
+"""Solver, shift, steps, and how many of them are left out at the beginning."""
 
 Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 
@@ -59,26 +64,26 @@ class Denoiser:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             self._graphs[shape] = Graph(self._pipeline.transformer, shape, self._pool)
 
-    def latents(self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch) -> Tensor:
-        """(1, 16, (frames + 3) / 4, height / 8, width / 8) in float32."""
+    def latents(
+        self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch, start: Tensor | None = None
+    ) -> Tensor:
+        """(1, 16, (frames + 3) / 4, height / 8, width / 8) in float32; `start` are those to begin from."""
         noise = self._noise(params.width, params.height, params.frames, seed)
-        solver = self._solver(params.solver, params.shift, params.steps, noise)
-        return denoise(self._velocity(noise, text, params.guidance), solver, noise, watch)
+        left_out = 0 if start is None or params.guide is None else skipped(params.steps, params.guide.change)
+        schedule = (params.solver, params.shift, params.steps, left_out)
+        first = noise if start is None else self._scheduler(*schedule).towards(start, noise)
+        return denoise(self._velocity(noise, text, params.guidance), self._solver(schedule, first), first, watch)
 
-    def _solver(self, name: str, shift: float | None, steps: int, noise: Tensor) -> Solver:
-        if gpu.on_card(self._device):
-            return Solved(self._solved(name, shift, steps), noise)
-        solver: Solver = self._scheduler(name, shift, steps)
-        return solver
+    def _solver(self, schedule: Schedule, first: Tensor) -> Solver:
+        return Solved(self._solved(schedule), first) if gpu.on_card(self._device) else self._scheduler(*schedule)
 
-    def _solve(self, name: str, shift: float | None, steps: int) -> Table:
-        return solve(self._scheduler(name, shift, steps), self._device)
+    def _solve(self, schedule: Schedule) -> Table:
+        return solve(self._scheduler(*schedule), self._device)
 
-    def _scheduler(self, name: str, shift: float | None, steps: int) -> Any:
+    def _scheduler(self, name: str, shift: float | None, steps: int, left_out: int = 0) -> Late:
         scheduler: Any = schedulers.make(name, shift, self._schedule)
         scheduler.set_timesteps(steps)
-        scheduler.set_begin_index(0)
-        return scheduler
+        return Late(scheduler, left_out)
 
     def _velocity(self, noise: Tensor, text: Conditioning, guidance: float) -> Velocity:
         transformer, graph = self._pipeline.transformer, self._graphs.get(tuple(noise.shape))
@@ -86,7 +91,7 @@ class Denoiser:
         unwanted = text.inputs.get("negative_prompt_embeds")
         if unwanted is None:
             return one_by_one(transformer, wanted, None, guidance)
-        if graph is None:
+        if graph is None or not graph.fits(wanted):
             return one_by_one(transformer, wanted, unwanted.to(transformer.dtype), guidance)
         return graph.velocity(wanted, unwanted.to(transformer.dtype), guidance)
 

@@ -1,31 +1,42 @@
-"""Text to umT5 embeddings: as the pipeline makes them, counted, and kept for texts that come again."""
+"""Text to umT5 embeddings: as the pipeline makes them, counted, and kept for texts that come again.
+
+The encoder was trained on 512 tokens. A longer text is read in windows that end at punctuation, and the windows are
+joined along the token axis; nothing is cut. A text of one window gives the very bits of the pipeline's own
+`encode_prompt`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from workers.engines.conditioning import Conditioning
+from workers.engines import chunks
+from workers.engines.conditioning import Conditioning, text_notes
 
 if TYPE_CHECKING:
     import torch
 
 WINDOW = 512
 USABLE = WINDOW - 1
-"""Tokens of a text that are read; the last place belongs to the end mark."""
+"""Tokens of a text in one window; the last place belongs to the end mark."""
 
 KEPT = 16
-"""Texts whose embeddings stay on the device, 4 MB each: most jobs share a negative prompt."""
+"""Texts whose embeddings stay on the device, 4 MB a window: most jobs share a negative prompt."""
+
+WORD_BEGINS = "▁"
+PAUSES = tuple(",.;:!?，。；：！？、")
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """One text: `embeds` (1, 512, width), zeros after its true length. `dropped` tokens at its end were not read."""
+    """One text: `embeds` (1, 512 * chunks, width), zeros after the true length of each window. `tokens` counts no
+    marks."""
 
     embeds: torch.Tensor
     tokens: int
-    dropped: int
+    chunks: int
 
 
 class TextEncoder:
@@ -34,28 +45,68 @@ class TextEncoder:
         self._remembered = lru_cache(maxsize=KEPT)(self._encoded)
 
     def encode(self, prompt: str, negative: str | None) -> Conditioning:
-        """Both texts; `negative` is None where no guidance reads it."""
+        """Both texts, the shorter one filled up with zeros; `negative` is None where no guidance reads it."""
         wanted = self._remembered(prompt)
-        inputs = {"prompt_embeds": wanted.embeds}
-        notes = {"prompt_tokens": wanted.tokens, "prompt_dropped_tokens": wanted.dropped}
-        if negative is not None:
-            unwanted = self._remembered(negative)
-            inputs["negative_prompt_embeds"] = unwanted.embeds
-            notes |= {"negative_tokens": unwanted.tokens, "negative_dropped_tokens": unwanted.dropped}
-        return Conditioning(inputs, notes)
+        if negative is None:
+            return Conditioning({"prompt_embeds": wanted.embeds}, text_notes(wanted, None))
+        unwanted = self._remembered(negative)
+        longer = max(wanted.chunks, unwanted.chunks)
+        inputs = {"prompt_embeds": _filled(wanted, longer), "negative_prompt_embeds": _filled(unwanted, longer)}
+        return Conditioning(inputs, text_notes(wanted, unwanted))
 
     def count(self, text: str) -> int:
         """Tokens without the end mark, of the text as the pipeline cleans it."""
-        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
-
-        return len(self._pipeline.tokenizer(prompt_clean(text), add_special_tokens=False).input_ids)
+        return len(token_ids(text, self._pipeline.tokenizer))
 
     def _encoded(self, text: str) -> EncodedText:
         import torch
 
-        tokens = self.count(text)
+        ids = token_ids(text, self._pipeline.tokenizer)
         with torch.no_grad():
-            embeds, _ = self._pipeline.encode_prompt(
-                text, do_classifier_free_guidance=False, max_sequence_length=WINDOW
-            )
-        return EncodedText(embeds, tokens, max(0, tokens - USABLE))
+            if len(ids) <= USABLE:
+                embeds, _ = self._pipeline.encode_prompt(
+                    text, do_classifier_free_guidance=False, max_sequence_length=WINDOW
+                )
+                return EncodedText(embeds, len(ids), 1)
+            parts = windows(ids, self._pipeline.tokenizer)
+            return EncodedText(torch.cat([self._window(part) for part in parts], dim=1), len(ids), len(parts))
+
+    def _window(self, ids: Sequence[int]) -> torch.Tensor:
+        """(1, 512, width), as the pipeline embeds a text of these tokens."""
+        import torch
+
+        encoder, tokenizer = self._pipeline.text_encoder, self._pipeline.tokenizer
+        length = len(ids) + 1
+        row = [*ids, tokenizer.eos_token_id] + [tokenizer.pad_token_id] * (WINDOW - length)
+        seen = torch.arange(WINDOW, device=encoder.device)[None] < length
+        hidden = encoder(torch.tensor([row], device=encoder.device), seen.long()).last_hidden_state
+        embeds: torch.Tensor = hidden * seen[..., None]
+        return embeds
+
+
+def token_ids(text: str, tokenizer: Any) -> list[int]:
+    """Of the text as the pipeline cleans it, without the end mark."""
+    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+    ids: list[int] = tokenizer(prompt_clean(text), add_special_tokens=False).input_ids
+    return ids
+
+
+def windows(ids: Sequence[int], tokenizer: Any) -> list[Sequence[int]]:
+    """The tokens of a text by window; each ends after punctuation, else before a word."""
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    return [ids[window] for window in chunks.split(pieces, USABLE, (_pause, _word))]
+
+
+def _pause(piece: str, _: str) -> bool:
+    return piece.endswith(PAUSES)
+
+
+def _word(_: str, following: str) -> bool:
+    return following.startswith(WORD_BEGINS)
+
+
+def _filled(text: EncodedText, longer: int) -> torch.Tensor:
+    from torch.nn.functional import pad
+
+    return pad(text.embeds, (0, 0, 0, (longer - text.chunks) * WINDOW))

@@ -27,6 +27,10 @@ class Graph:
         with torch.no_grad():
             self._graph = self._captured(transformer, pool)
 
+    def fits(self, text: Tensor) -> bool:
+        """A text of several windows is longer than the graph's."""
+        return text.shape[1:] == self._texts.shape[1:]
+
     def velocity(self, wanted: Tensor, unwanted: Tensor, guidance: float) -> Velocity:
         import torch
 
