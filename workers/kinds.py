@@ -160,7 +160,7 @@ def open_reconciler(kinds: Sequence[str], settings: Settings) -> Reconciler:
         JobRows(settings.supabase_url, settings.supabase_service_key.get_secret_value()),
         {kind: open_queue(kind, settings) for kind in kinds},
         open_callbacks(settings),
-        kinds={preset.type: preset.kind for preset in load_presets().values()} | WRITTEN,
+        kinds={preset.type: preset.kind for preset in load_presets().values()} | dict(WRITTEN),
         who=settings.worker_name,
     )
 

@@ -21,7 +21,10 @@ from workers.cli.screen import err, fail
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from workers.local.edge.stack import EdgeStack
     from workers.local.stack import LocalStack
+
+    Stack = LocalStack | EdgeStack
 
 PROMPTS = (
     "a red bicycle leaning on a white wall, morning light",
@@ -30,7 +33,7 @@ PROMPTS = (
     "a paper boat on a pond, ripples moving outwards",
 )
 CURL = """\
-  curl $SUPABASE_URL/functions/v1/queue-job -H "Authorization: Bearer $SUPABASE_SERVICE_KEY" \\
+  curl $SUPABASE_URL/functions/v1/queue-job -H "Authorization: Bearer $QUEUE_JOB_TOKEN" \\
        -d '{"jobType":"image_fast","prompt":"a lighthouse at dusk"}'"""
 ENDED = ("completed", "failed")
 PATIENCE = 600.0
@@ -40,20 +43,21 @@ CARD = Path("/dev/nvidiactl")
 Folder = Annotated[Path, typer.Option("--folder", help="Where weights, logs and results go.")]
 Once = Annotated[bool, typer.Option("--once", envvar="ONCE", help="End when all results are there; 0 only if all are.")]
 Port = Annotated[int, typer.Option("--port", help="Where the page of results is served; 0 takes a free port.")]
+Supabase = Annotated[
+    bool, typer.Option("--supabase", envvar="SUPABASE", help="Run the functions and database of supabase/.")
+]
 
 
-def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0) -> None:
+def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0, supabase: Supabase = False) -> None:
     """Run everything here: local queue and storage, both workers, one job of each type, a page of results."""
-    from workers.local.stack import LocalStack
-
     _end_on_signals()
     folder = folder.absolute()
     models = _weights(folder)
-    with LocalStack(port=port) as stack, _workers(stack, models, folder) as process:
+    with _stack(port, supabase=supabase) as stack, _workers(stack, models, folder) as process:
         jobs = {job_type: stack.submit(job_type, prompt) for job_type, prompt in _orders()}
         err().print(f"Jobs queued. Logs: {folder / 'workers.log'}")
-        if not once:
-            err().print(f"Results as they arrive: {stack.supabase.url}")
+        if not once and stack.page:
+            err().print(f"Results as they arrive: {stack.page}")
         _follow(stack, jobs, folder, process)
         page = stack.write_results(folder / "results")
         arrived = [stack.job(job_id)["status"] == "completed" for job_id in jobs.values()]
@@ -62,6 +66,20 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0) -> 
             _wait_for_more(stack, folder, process)
     if not all(arrived):
         raise fail(f"not every job arrived; {folder / 'workers.log'} says why")
+
+
+@contextmanager
+def _stack(port: int, *, supabase: bool) -> Iterator[Stack]:
+    """The double of July, or the deployment of `supabase/` under Deno and PostgreSQL where their packages are."""
+    from workers.local.edge.stack import EdgeStack
+    from workers.local.stack import LocalStack
+
+    try:
+        chosen = EdgeStack(port=port) if supabase else LocalStack(port=port)
+    except FileNotFoundError as error:
+        raise fail(str(error)) from None
+    with chosen as stack:
+        yield stack
 
 
 def _end_on_signals() -> None:
@@ -90,7 +108,7 @@ def _weights(folder: Path) -> Path:
 
 
 @contextmanager
-def _workers(stack: LocalStack, models: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _workers(stack: Stack, models: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The orchestrator with both workers, as a pod runs it; its output goes to a file."""
     from workers.boot import ROOT
 
@@ -119,7 +137,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _follow(stack: LocalStack, jobs: Mapping[str, str], folder: Path, process: subprocess.Popen[bytes]) -> None:
+def _follow(stack: Stack, jobs: Mapping[str, str], folder: Path, process: subprocess.Popen[bytes]) -> None:
     from rich.live import Live
 
     deadline = time.monotonic() + PATIENCE
@@ -158,9 +176,9 @@ def _seconds(row: Mapping[str, Any]) -> str:
     return f"{sum(made):.1f}" if made else ""
 
 
-def _wait_for_more(stack: LocalStack, folder: Path, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_more(stack: Stack, folder: Path, process: subprocess.Popen[bytes]) -> None:
     variables = folder / "env"
-    known = {**stack.env, heartbeat.RUN_DIR: str(heartbeat.run_dir())}
+    known = {**stack.env, **stack.caller, heartbeat.RUN_DIR: str(heartbeat.run_dir())}
     variables.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in known.items()))
     err().print("Waiting for more jobs. As the web page queues them, in another terminal:", soft_wrap=True)
     err().print(f"  . {variables}", soft_wrap=True)

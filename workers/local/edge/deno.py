@@ -66,8 +66,9 @@ def deno() -> Path:
     return Path(found)
 
 
-def require_cache() -> None:
-    """Raises `FileNotFoundError` where Lite's packages were not fetched."""
+def require() -> None:
+    """Raises `FileNotFoundError` where Deno is absent, or Lite's packages were not fetched."""
+    deno()
     if not (CACHE / "npm").is_dir():
         raise FileNotFoundError(f"no Supabase Lite: {HOW}")
 

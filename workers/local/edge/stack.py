@@ -52,11 +52,12 @@ class EdgeStack:
         jwks: tuple[Any, ...] = (),
         **settings: str,
     ) -> None:
-        deno.require_cache()
+        deno.require()
         self._secret = secrets.token_urlsafe(32)
         self.keys = Keys(key_kind, self._secret.encode())
         self._port, self._jwks, self._settings = port, jwks, settings
         self.gateway_faults, self.faults = Faults(), Faults()
+        self.postgres = PostgresServer()
         self._programs: list[deno.Program] = []
 
     def __enter__(self) -> EdgeStack:
@@ -66,7 +67,7 @@ class EdgeStack:
             self.redis = opened.enter_context(RedisServer())
             queue = Gateway(self.redis.url, TOKEN)
             self.gateway = opened.enter_context(LocalServer(Faulty(queue, self.gateway_faults), close=queue.close))
-            self.postgres = opened.enter_context(PostgresServer())
+            opened.enter_context(self.postgres)
             self.postgres.create(DATABASE)
             self.postgres.install(DATABASE)
             opened.callback(self._stop)
@@ -92,14 +93,25 @@ class EdgeStack:
         }
 
     @property
+    def caller(self) -> dict[str, str]:
+        """What a client of `queue-job` needs beside the address: a user's token, for an hour."""
+        return {"QUEUE_JOB_TOKEN": self.keys.user_token(USER)}
+
+    @property
+    def page(self) -> str | None:
+        """Nobody shows results as they arrive here."""
+        return None
+
+    @property
     def log(self) -> str:
         """What functions and Lite have printed."""
         return (self.folder / "deno.log").read_text()
 
-    def add_user(self, user_id: str | None = None, credits: int = CREDITS) -> str:
+    def add_user(self, user_id: str | None = None, *, credits: int = CREDITS, tier: str = "pro") -> str:
         """A user who has signed up, with something to spend. The user's id is returned."""
         user = user_id or str(uuid.uuid4())
         self.sql(f"insert into auth.users (id, email) values ('{user}', '{user}@example.com')", role=OWNER)  # noqa: S608  our own id
+        self.rpc("set_profile", p_user=user, p_changes={"tier": tier})
         self.rpc("grant_credits", p_user=user, p_amount=credits, p_reason="local")
         return user
 
