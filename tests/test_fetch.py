@@ -1,4 +1,4 @@
-"""A reference picture is fetched from the user's own folder of our storage, or not at all."""
+"""A reference picture from an allowed host is fetched through one guarded door, or not at all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from dataclasses import dataclass, field
 import pytest
 from PIL import Image
 
-from tests.hostile import ADDRESSES, FOLDER, HOST, PUBLIC_ADDRESSES, URLS, USER
+from tests.hostile import ADDRESSES, FOLDER, HOST, OTHER, PUBLIC_ADDRESSES, URLS, USER
 from tests.tls import TlsServer, certificate, drip, response
 from workers import fetch as module
+from workers import references
 from workers.errors import Rejected, Unreachable
-from workers.fetch import Doors, connect, fetch, is_public, locate, resolve
+from workers.fetch import Doors, connect, download, is_public, resolve
 from workers.job import Reference
+from workers.places import ELSEWHERE, Abroad, Stored, locate
+from workers.references import References
 
 HOSTS = frozenset({HOST})
+HOME = f"https://{HOST}"
+OURS = "https://ours.supabase.co"
+KEY = "sb_secret_of_ours"
 PUBLIC = "104.18.38.10"
 URL = f"https://{HOST}{FOLDER}/a.png?token=abc.def"
 
@@ -43,7 +49,7 @@ class Outside:
 
     @property
     def doors(self) -> Doors:
-        return Doors(HOSTS, self.resolve, self.connect, self.tls)
+        return Doors(self.resolve, self.connect, self.tls)
 
     def resolve(self, host: str) -> list[str]:
         self.looked_up.append(host)
@@ -55,8 +61,12 @@ class Outside:
             raise TimeoutError
         return socket.create_connection(("127.0.0.1", self.server.port), seconds)
 
-    def fetch(self, url: str = URL):
-        return fetch(Reference("first_frame", url), USER, self.doors)
+    def fetch(self, url: str = URL, own: str = OURS):
+        bringer = References(own, KEY, HOSTS if own == OURS else frozenset(), self.doors)
+        try:
+            return bringer.collect([Reference("first_frame", url)], USER, None)["first_frame"]
+        finally:
+            bringer.close()
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +105,63 @@ def test_no_key_is_sent_along(outside):
     "url", [URL, URL.replace(HOST, f"{HOST}:443"), URL.replace("a.png", "caf%C3%A9%20(1)/a+b.png")]
 )
 def test_honest_addresses_are_accepted(url):
-    assert locate(url, USER, HOSTS) == (HOST, url.partition(HOST)[2].removeprefix(":443"))
+    assert locate(url, USER, OURS, HOSTS) == Abroad(HOST, url.partition(HOST)[2].removeprefix(":443"))
+    assert locate(url, USER, HOME, frozenset()).path.startswith(f"{USER}/")
+
+
+def test_an_address_in_our_storage_counts_as_the_path_that_it_names():
+    url = URL.replace("a.png", "caf%C3%A9%20(1)/a+b.png")
+    assert locate(url, USER, HOME, HOSTS) == Stored("pictures", f"{USER}/café (1)/a+b.png")
+    local = URL.replace(HOME, "http://127.0.0.1:54321")
+    assert locate(local, USER, "http://127.0.0.1:54321", frozenset()) == Stored("pictures", f"{USER}/a.png")
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (f"{USER}/a b.png", Stored("reference_images", f"{USER}/a b.png")),
+        (f"sdxl_image_high/{USER}/job/0.png", Stored("sdxl_image_high", f"{USER}/job/0.png")),
+    ],
+)
+def test_a_path_needs_no_address(path, place):
+    assert locate(path, USER, HOME, frozenset()) == place
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{OTHER}/a.png",
+        f"pictures/{OTHER}/a.png",
+        f"{USER}/../{OTHER}/a.png",
+        f"{USER}//a.png",
+        f"{USER}/",
+        USER,
+        f"pictures/{USER}",
+        f"../{USER}/a.png",
+        f"a/b/{USER}/a.png",
+        f"{USER}/a%2e.png",
+        f"{USER}\\a.png",
+        f"/{USER}/a.png",
+        f"{USER}/a\n.png",
+        f"pictures%2f/{USER}/a.png",
+    ],
+)
+def test_a_path_that_is_not_the_users_is_refused(path):
+    with pytest.raises(Rejected) as refused:
+        locate(path, USER, HOME, HOSTS)
+    assert refused.value.sentence == ELSEWHERE
+
+
+@pytest.mark.parametrize("url", [f"{HOME}@evil.example{FOLDER}/a.png", f"{OURS}1{FOLDER}/a.png", "https:///a.png"])
+def test_what_only_begins_like_our_address_is_refused(url):
+    with pytest.raises(Rejected):
+        locate(url, USER, OURS, HOSTS)
+
+
+def test_another_host_may_name_its_pictures_as_it_likes_but_not_lead_to_another_users_folder():
+    assert locate(f"https://{HOST}/cats/1.png", USER, OURS, HOSTS) == Abroad(HOST, "/cats/1.png")
+    with pytest.raises(Rejected):
+        locate(f"https://{HOST}/storage/v1/object/sign/pictures/{OTHER}/a.png", USER, OURS, HOSTS)
 
 
 def test_the_table_of_hostile_addresses_is_long_and_without_repetitions():
@@ -105,9 +171,10 @@ def test_the_table_of_hostile_addresses_is_long_and_without_repetitions():
 
 @pytest.mark.parametrize("url", URLS)
 def test_a_hostile_address_is_refused_before_anything_is_looked_up(outside, url):
-    with pytest.raises(Rejected) as refused:
-        outside.fetch(url)
-    assert refused.value.sentence == module.ELSEWHERE
+    for own in (HOME, OURS) if "/storage/" in url else (HOME,):
+        with pytest.raises(Rejected) as refused:
+            outside.fetch(url, own)
+        assert refused.value.sentence == ELSEWHERE
     assert not outside.looked_up
     assert not outside.called
 
@@ -143,9 +210,8 @@ def test_a_host_that_should_never_have_been_allowed_is_caught_by_its_address(mon
     def never(address: str, seconds: float) -> socket.socket:
         raise AssertionError(address)
 
-    doors = Doors(frozenset({host}), resolve, never)
     with pytest.raises(Rejected):
-        fetch(Reference("image", f"https://{host}{FOLDER}/a.png"), USER, doors)
+        download(Abroad(host, f"{FOLDER}/a.png"), 1000, Doors(resolve, never))
 
 
 def test_the_true_doors_lead_to_port_443_of_an_address(monkeypatch):
@@ -178,13 +244,13 @@ def test_a_passing_fault_may_be_tried_again(outside, status):
 
 
 def test_a_picture_that_announces_too_much_is_not_read(outside):
-    outside.server.reply = response(b"", length=module.MAX_BYTES + 1)
+    outside.server.reply = response(b"", length=references.PICTURE_BYTES + 1)
     with pytest.raises(Rejected, match="larger than 20 MB"):
         outside.fetch()
 
 
 def test_a_picture_that_announces_nothing_is_read_no_further_than_the_limit(outside, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(references, "PICTURE_BYTES", 1_000_000)
     sent = []
 
     def flood(line: ssl.SSLSocket) -> None:
@@ -193,7 +259,7 @@ def test_a_picture_that_announces_nothing_is_read_no_further_than_the_limit(outs
             sent.append(line.send(bytes(65_536)))
 
     outside.server.reply = flood
-    with pytest.raises(Rejected, match="larger than 20 MB"):
+    with pytest.raises(Rejected, match="larger than 1 MB"):
         outside.fetch()
 
 
@@ -210,9 +276,9 @@ def test_a_server_that_drips_is_cut_off_in_time(outside, monkeypatch, head):
 def test_a_resolver_that_hangs_is_given_up_in_time(outside, monkeypatch):
     monkeypatch.setattr(module, "TIME_LIMIT", 0.2)
     done = threading.Event()
-    doors = Doors(HOSTS, lambda _host: done.wait(10) and [], outside.connect)
+    doors = Doors(lambda _host: done.wait(10) and [], outside.connect)
     with pytest.raises(Unreachable):
-        fetch(Reference("image", URL), USER, doors)
+        download(Abroad(HOST, f"{FOLDER}/a.png"), 1000, doors)
     done.set()
 
 

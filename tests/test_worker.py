@@ -189,7 +189,8 @@ def test_nothing_is_loaded_per_job(bench):
         (payload(prompt="x" * 100_000), "longer than 4,000 characters"),
         (payload(user_id="nobody"), "not valid"),
         (payload(rating="adult"), "not available"),
-        (payload(config={"reference_image_url": "https://a.example/b.png"}), "not available yet"),
+        (payload(config={"reference_image_url": "https://a.example/b.png"}), "in your own folder"),
+        (payload(config={"pipeline": "img2img"}), "has no reference image"),
     ],
 )
 def test_a_job_that_cannot_be_made_fails_with_a_sentence_and_the_worker_goes_on(bench, body, sentence):

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from workers.errors import Unreachable
-from workers.job import Artifact, Delivery, Media, Outcome, Output, SamplingParams
+from workers.job import Artifact, Delivery, GuideUse, Media, Outcome, Output, SamplingParams
 from workers.prompt import Enhancement
 from workers.verdict import Verdict
 from workers.watch import Watch
@@ -24,6 +24,7 @@ class FakeEngine:
 
     model_name = "fake"
     model_hash: str | None = None
+    uses: frozenset[GuideUse] = frozenset(("start", "style", "character", "subject", "frames"))
 
     def __init__(
         self,

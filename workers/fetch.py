@@ -1,13 +1,11 @@
-"""A user's reference picture, fetched as if its address were an attacker's: it came with the payload.
+"""A picture from a host that is not ours, fetched as if its address were an attacker's: it came with the payload.
 
-The address must spell out our own storage and the user's own folder. Its host is looked up once, every answer must
-be public, and the connection goes to that very answer, so no second look-up can lead elsewhere. No redirect is
-followed and no key is sent. What arrives is decoded by `workers.picture`.
+The host is looked up once, every answer must be public, and the connection goes to that very answer, so no second
+look-up can lead elsewhere. No redirect is followed and no key is sent.
 """
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import time
@@ -16,29 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address, ip_network
-from urllib.parse import unquote
 
 import h11
 
 from workers.errors import Rejected, Unreachable
-from workers.job import Reference
-from workers.picture import Picture, decode
+from workers.places import ELSEWHERE, Abroad
 from workers.web import USER_AGENT, passes
 
-MAX_BYTES = 20_000_000
 TIME_LIMIT = 20.0
 CONNECT_LIMIT = 5.0
-MAX_ADDRESS = 2048
 
-ELSEWHERE = "The reference image must lie in your own folder of this service."
-TOO_LARGE = "The reference image is larger than 20 MB."
 ABSENT = "The reference image could not be fetched."
-
-_ADDRESS = re.compile(
-    r"https://([a-z0-9.-]+)(?::443)?(/[\w.~!$&'()*+,;=:@%/-]*)(\?[\w.~!$&'()*+,;=:@%/?-]*)?", re.ASCII
-)
-_IN_STORAGE = re.compile(r"/storage/v1/object/(?:sign|public)/[\w-]+/([^/]+)/.+", re.ASCII)
-_AMBIGUOUS = re.compile(r"[/\\%\x00-\x1f\x7f]")
 
 _UNICAST = ip_network("2000::/3")
 _RESERVED = tuple(
@@ -72,40 +58,33 @@ def connect(address: str, seconds: float) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """How this machine may be left for a picture. `hosts` are in lower case; the rest is replaced in tests only."""
+    """How this machine may be left for a picture. Replaced in tests only."""
 
-    hosts: frozenset[str]
     resolve: Callable[[str], Sequence[str]] = resolve
     connect: Callable[[str, float], socket.socket] = connect
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
 
 
-def fetch(reference: Reference, user_id: str, doors: Doors) -> Picture:
-    """Download and decode one reference picture.
+def too_large(limit: int) -> Rejected:
+    return Rejected(f"The reference is larger than {limit // 1_000_000} MB.")
 
-    Raises `Rejected` with a sentence for the user where address, answer or picture is at fault, `Unreachable` where
-    another try may do better.
+
+def download(place: Abroad, limit: int, doors: Doors) -> bytes:
+    """At most `limit` bytes.
+
+    Raises `Rejected` with a sentence for the user where address or answer is at fault, `Unreachable` where another try
+    may do better.
     """
-    try:
-        host, target = locate(reference.url, user_id, doors.hosts)
-        return decode(_download(host, target, doors, time.monotonic() + TIME_LIMIT))
-    except Rejected as error:
-        raise Rejected(error.sentence, field=reference.role) from None
-
-
-def locate(url: str, user_id: str, hosts: frozenset[str]) -> tuple[str, str]:
-    """Host and request target of an address that can only mean a picture of this user. Raises `Rejected`.
-
-    It is matched, not parsed: what has more than one reading fits no pattern.
-    """
-    whole = _ADDRESS.fullmatch(url) if len(url) <= MAX_ADDRESS else None
-    if whole is None or whole[1] not in hosts:
-        raise Rejected(ELSEWHERE)
-    host, path, query = whole[1], whole[2], whole[3] or ""
-    place = _IN_STORAGE.fullmatch(path)
-    if place is None or place[1] != user_id or not all(map(_is_plain, path.split("/")[1:])):
-        raise Rejected(ELSEWHERE)
-    return host, path + query
+    body, deadline = bytearray(), time.monotonic() + TIME_LIMIT
+    with _reaching(), _connected(place.host, doors, deadline) as line:
+        for event in _answer(line, place.host, place.target, deadline):
+            if isinstance(event, h11.Response):
+                _check(event, limit)
+            elif isinstance(event, h11.Data):
+                body += event.data
+            if len(body) > limit:
+                raise too_large(limit)
+    return bytes(body)
 
 
 def is_public(address: str) -> bool:
@@ -117,28 +96,6 @@ def is_public(address: str) -> bool:
     if not ip.is_global or ip.is_multicast or ip.is_reserved or any(ip in block for block in _RESERVED):
         return False
     return isinstance(ip, IPv4Address) or (ip in _UNICAST and ip.scope_id is None)
-
-
-def _is_plain(segment: str) -> bool:
-    """Whether every server reads the same in it: no dot segment, no slash, nothing encoded twice."""
-    try:
-        text = unquote(segment, errors="strict")
-    except UnicodeDecodeError:
-        return False
-    return text not in ("", ".", "..") and not _AMBIGUOUS.search(text)
-
-
-def _download(host: str, target: str, doors: Doors, deadline: float) -> bytes:
-    body = bytearray()
-    with _reaching(), _connected(host, doors, deadline) as line:
-        for event in _answer(line, host, target, deadline):
-            if isinstance(event, h11.Response):
-                _check(event)
-            elif isinstance(event, h11.Data):
-                body += event.data
-            if len(body) > MAX_BYTES:
-                raise Rejected(TOO_LARGE)
-    return bytes(body)
 
 
 @contextmanager
@@ -190,7 +147,7 @@ def _answer(line: ssl.SSLSocket, host: str, target: str, deadline: float) -> Ite
             yield event
 
 
-def _check(response: h11.Response) -> None:
+def _check(response: h11.Response, limit: int) -> None:
     """A redirect is a refusal: it could lead anywhere."""
     status = response.status_code
     if status >= 400 and passes(status):
@@ -198,8 +155,8 @@ def _check(response: h11.Response) -> None:
     if status != 200:
         raise Rejected(ABSENT)
     announced = dict(response.headers).get(b"content-length", b"0")
-    if int(announced) > MAX_BYTES:
-        raise Rejected(TOO_LARGE)
+    if int(announced) > limit:
+        raise too_large(limit)
 
 
 def _left(deadline: float) -> float:

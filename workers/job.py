@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 Media = Literal["image", "video"]
 Rating = Literal["sfw", "adult"]
 Size = tuple[int, int]
+GuideUse = Literal["start", "style", "character", "subject", "frames"]
 
 FPS = 16
 WRITTEN: Mapping[str, str] = {"enhance_prompt": "wan"}
 """Job types whose only output is a text, beside those of the presets; and the kind of worker that writes it."""
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Preset:
     `kind` names the worker kind whose queue carries the type. `outputs` are the numbers of assets a payload may
     ask for, the last of them the default. `sizes` are the sizes a payload may choose beside the preset's own.
     `samples_from_config` says whether the payload's `sample_*` keys are meant for this model (for SDXL they are
-    noise).
+    noise). `references` are the ways in which the type takes reference pictures.
     """
 
     type: str
@@ -46,19 +49,54 @@ class Preset:
     outputs: tuple[int, ...] = (1,)
     sizes: tuple[Size, ...] = ()
     samples_from_config: bool = False
+    references: tuple[GuideUse, ...] = ("start",)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A picture or clip that a job points at. `role` is the payload's key, e.g. `reference_image_url`."""
+    """A picture or clip that a job points at. `role` says what for: reference_image_url, first_frame or last_frame."""
 
     role: str
     url: str
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """`size` is (width, height). `pixels` are its rows from the top, 8-bit RGB: width * height * 3 bytes for each of
+    its frames; a clip has several, `FPS` a second. `sha256` is that of the file it came in."""
+
+    size: Size
+    pixels: bytes = field(repr=False)
+    frames: int = 1
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """How references steer a generation.
+
+    "start": it begins from the picture or clip instead of from noise, and `change` is the share of its steps that are
+    left, from 0 (a copy) to 1. "style" and "character": the picture is shown to the denoiser beside the text, and
+    `weight` says how much it counts. "subject" and "frames" are for the video model: what to show, and how to begin
+    and end. `pictures` are by role, and none are there before they are fetched. `character` is the user's and the
+    character's id, as a path. `asked` is the type of reference as the payload calls it.
+    """
+
+    use: GuideUse
+    change: float = 0.5
+    weight: float = 0.5
+    copy: bool = False
+    character: str | None = None
+    asked: str | None = None
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One message of the queue, checked. `config` and `metadata` are the client's, snake_cased, never trusted."""
+    """One message of the queue, checked. `config` and `metadata` are the client's, snake_cased, never trusted.
+
+    `consent` is what covers `consent_id`, as the platform signed it. `character` is all text about a character.
+    """
 
     id: str
     type: str
@@ -72,11 +110,14 @@ class Job:
     video_id: str | None = None
     character_id: str | None = None
     consent_id: str | None = None
+    consent: Mapping[str, Any] = field(default_factory=dict)
+    character: str = ""
     rating: Rating | None = None
     tier: str | None = None
     raw_prompt: bool = False
     compel_weights: str = ""
     references: tuple[Reference, ...] = ()
+    reference_wishes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +142,20 @@ class SamplingParams:
     negative_prompt: str = ""
     fps: int = FPS
     adjusted: Mapping[str, list[Any]] = field(default_factory=dict)
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The pixels of one asset, in host memory. `frames` has shape (frames, height, width, 3), uint8, sRGB."""
+    """The pixels of one asset, in host memory. `frames` has shape (frames, height, width, 3), uint8, sRGB.
+
+    `thumbnail` (height, width, 3) is there where it must not be made of the frames alone, since it carries a mark.
+    """
 
     index: int
     seed: int
     frames: NDArray[np.uint8]
+    thumbnail: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)

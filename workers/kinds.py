@@ -21,6 +21,7 @@ from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
 from workers.queue.wake import WakeUps
 from workers.reconciler import Reconciler
+from workers.references import References
 from workers.resolve import scaled
 from workers.rows import JobRows
 from workers.safety.gate import PlainGate
@@ -165,6 +166,11 @@ def open_reconciler(kinds: Sequence[str], settings: Settings) -> Reconciler:
     )
 
 
+def open_references(settings: Settings) -> References:
+    key = settings.supabase_service_key.get_secret_value()
+    return References(settings.supabase_url, key, settings.hosts_of_references)
+
+
 def open_callbacks(settings: Settings) -> CallbackClient:
     secret = settings.job_callback_secret
     return CallbackClient(
@@ -191,6 +197,7 @@ def make_maker(kind: Kind, settings: Settings) -> Maker:
         gate=PlainGate(settings.default_rating),
         compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
+        references=open_references(settings),
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from workers import crash
 from workers.claim import Claim
-from workers.errors import Rejected
-from workers.job import Job, Media, Output, Preset, Rating, SamplingParams
+from workers.errors import Rejected, Unreachable
+from workers.guide import account, settled
+from workers.job import Guide, GuideUse, Job, Media, Output, Picture, Preset, Rating, Reference, SamplingParams
 from workers.parcel import Parcel
 from workers.prompt import ComposedPrompt, Enhancement
 from workers.resolve import resolve
@@ -18,15 +19,28 @@ from workers.watch import Watch
 
 WRONG_QUEUE = "This job type is not made by this queue's workers."
 UNKNOWN_TYPE = "This job type is not known."
+UNFETCHED = "The reference image could not be fetched, also not later. Please try again."
+NO_REFERENCES = "Reference images are not available here."
+MISSING: Mapping[GuideUse, str] = {
+    "start": NO_REFERENCES,
+    "style": "Style references are not available here.",
+    "character": "Character references are not available here.",
+    "subject": "Videos from a reference image are not available here.",
+    "frames": "Videos from a first or last frame are not available here.",
+}
+"""What is said where the model for a kind of reference is not on the volume."""
 
 
 class Engine(Protocol):
-    """A model family. `model_hash` names the checkpoint, where it is known."""
+    """A model family. `model_hash` names the checkpoint, where it is known; `uses` are the ways in which it can follow
+    references, known before it is loaded."""
 
     @property
     def model_name(self) -> str: ...
     @property
     def model_hash(self) -> str | None: ...
+    @property
+    def uses(self) -> frozenset[GuideUse]: ...
     def load(self, watch: Watch) -> None: ...
     def warm_up(self, watch: Watch) -> None: ...
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]: ...
@@ -42,9 +56,29 @@ class Enhancer(Protocol):
 
 
 class Gate(Protocol):
-    """`admit` returns the rating a job runs under, or raises `Rejected` with code "policy"."""
+    """`admit` returns the rating a job runs under; `admit_references` looks at what was fetched for it, or at nothing
+    where a remembered character is asked for. Both raise `Rejected` with code "policy"."""
 
     def admit(self, job: Job) -> Rating: ...
+    def admit_references(self, job: Job, rating: Rating, pictures: Mapping[str, Picture]) -> None: ...
+
+
+class ClipWish(Protocol):
+    """What is wanted of a reference that may be a clip: at most so many frames, of this size."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+class References(Protocol):
+    """Brings in what a job points at, by role; `clip` where the reference may be one. Raises `Rejected`, or
+    `Unreachable` where another try may do better."""
+
+    def collect(self, wanted: Sequence[Reference], user_id: str, clip: ClipWish | None) -> dict[str, Picture]: ...
 
 
 class Compose(Protocol):
@@ -63,6 +97,7 @@ class Maker:
     gate: Gate
     compose: Compose
     scale: float = 1.0
+    references: References | None = None
 
     def preset(self, job: Job) -> Preset:
         """Raises `Rejected` for a type that is unknown or belongs on another queue."""
@@ -75,11 +110,36 @@ class Maker:
 
     def admit(self, job: Job, preset: Preset) -> tuple[Rating, SamplingParams]:
         """All that can refuse a job before it costs anything."""
-        return self.gate.admit(job), resolve(job, preset, self.scale)
+        rating, params = self.gate.admit(job), resolve(job, preset, self.scale)
+        self._require(params.guide)
+        return rating, params
 
-    def make(self, claim: Claim, job: Job, preset: Preset, watch: Watch) -> Parcel:
+    def gather(self, job: Job, preset: Preset, watch: Watch, *, last: bool = False) -> dict[str, Picture]:
+        """What the job points at, fetched before it takes the card.
+
+        Raises `Rejected`, or `Unreachable` where another try may do better and this is not the last.
+        """
+        rating, params = self.admit(job, preset)
+        if params.guide is None:
+            return {}
+        try:
+            pictures = self._fetched(job, params, watch) if job.references else {}
+        except Unreachable:
+            if not last:
+                raise
+            raise Rejected(UNFETCHED, field=job.references[0].role) from None
+        self.gate.admit_references(job, rating, pictures)
+        self._require(settled(params, pictures).guide)
+        return pictures
+
+    def make(
+        self, claim: Claim, job: Job, preset: Preset, watch: Watch, pictures: Mapping[str, Picture] | None = None
+    ) -> Parcel:
         """Prompt, pixels, and the account of both. Raises `Rejected`, or what stops the watch."""
         rating, params = self.admit(job, preset)
+        if params.guide is not None:
+            params = settled(params, pictures or {})
+            job = _as_guided(job, params.guide)
         enhancement = self._enhance(job, preset, params, watch)
         text = enhancement.text if enhancement else None
         if text is not None:
@@ -100,6 +160,17 @@ class Maker:
             | _prompt_account(job, composed, enhancement)
             | {"rating": rating, **watch.notes},
         )
+
+    def _fetched(self, job: Job, params: SamplingParams, watch: Watch) -> dict[str, Picture]:
+        if self.references is None or params.guide is None:
+            raise Rejected(NO_REFERENCES, field=job.references[0].role)
+        clip = params if params.media == "video" and params.guide.use == "start" else None
+        with watch.phase("fetch"):
+            return self.references.collect(job.references, job.user_id, clip)
+
+    def _require(self, guide: Guide | None) -> None:
+        if guide is not None and guide.use not in self.engine.uses:
+            raise Rejected(MISSING[guide.use], field="reference_type" if guide.asked else None)
 
     def _enhance(self, job: Job, preset: Preset, params: SamplingParams, watch: Watch) -> Enhancement | None:
         if not preset.enhance or job.raw_prompt or self.enhancer is None:
@@ -126,7 +197,13 @@ class Maker:
             "seeds": list(params.seeds),
             "num_images": len(params.seeds),
             "adjusted": dict(params.adjusted),
+            **(account(params.guide, params.media) if params.guide else {}),
         }
+
+
+def _as_guided(job: Job, guide: Guide) -> Job:
+    """A copy wants nothing added to its prompt, and nothing kept out of it."""
+    return replace(job, raw_prompt=True, negative_prompt="") if guide.copy else job
 
 
 def waited(job: Job) -> float:
@@ -145,7 +222,7 @@ def _prompt_account(job: Job, composed: ComposedPrompt, enhancement: Enhancement
         "prompt": composed.prompt,
         "negative_prompt": composed.negative_prompt,
         "tier": composed.tier,
-        "added_terms": len(composed.added),
+        "added_terms": list(composed.added),
         "dropped_terms": list(composed.dropped),
         "enhancement": enhancement.status if enhancement else "off",
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from workers.errors import Rejected
-from workers.job import Job, Rating, Reference
+from workers.job import UUID, Job, Rating, Reference
 
 MAX_ENVELOPE = 256 * 1024
 MAX_PROMPT = 4_000
@@ -17,7 +17,6 @@ MAX_NEGATIVE = 2_000
 MAX_ENVELOPE_DEPTH = 6
 MAX_DEPTH = 32
 
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ID_ANYWHERE = re.compile(r'\\*"(?:id|job_id|jobId)\\*"\s*:\s*\\*"(' + UUID.pattern + r")\\*\"")
 
 SPELLINGS = {
@@ -33,14 +32,19 @@ SPELLINGS = {
     "createdAt": "created_at",
     "characterId": "character_id",
 }
-REFERENCE_KEYS = (
-    "reference_image_url",
-    "reference_image",
-    "reference_url",
-    "first_frame",
-    "last_frame",
-    "image",
-)
+REFERENCE_KEYS = {
+    "reference_image_url": "reference_image_url",
+    "reference_image": "reference_image_url",
+    "reference_url": "reference_image_url",
+    "image": "reference_image_url",
+    "first_frame": "first_frame",
+    "start_reference_url": "first_frame",
+    "last_frame": "last_frame",
+    "end_reference_url": "last_frame",
+}
+"""What producers call a reference -> its role."""
+
+REFERENCE_WISHES = ("reference_strength", "reference_type", "denoise_strength", "exact_copy_mode", "pipeline")
 UNREADABLE = "The job could not be read."
 
 
@@ -62,11 +66,14 @@ def parse(raw: str) -> Job:
         video_id=_optional_text(payload, "video_id"),
         character_id=_optional_text(payload, "character_id"),
         consent_id=_optional_text(payload, "consent_id"),
+        consent=_mapping(payload, "consent"),
+        character=_character(payload, config, metadata),
         rating=_rating(payload, metadata),
         tier=_optional_text(payload, "tier"),
         raw_prompt=metadata.get("raw_prompt") is True,
         compel_weights=_compel_weights(payload),
         references=_references(payload, config, metadata),
+        reference_wishes=_reference_wishes(payload, config, metadata),
     )
 
 
@@ -193,6 +200,20 @@ def _optional_text(payload: Mapping[str, Any], key: str) -> str | None:
     return value[:128] if isinstance(value, str) and value else None
 
 
+def _character(*sources: Mapping[str, Any]) -> str:
+    """Every text that a payload says about a character, whatever it calls it, for the gate to read."""
+    found = [value for source in sources for key, value in source.items() if key.startswith("character")]
+    return _normalised("\n".join(text for value in found for text in _texts(value))[: MAX_PROMPT * 2])
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
 def _spoken(key: str) -> str:
     return {"negative_prompt": "negative prompt", "type": "job type"}.get(key, key)
 
@@ -217,13 +238,25 @@ def _compel_weights(payload: Mapping[str, Any]) -> str:
 
 
 def _references(*sources: Mapping[str, Any]) -> tuple[Reference, ...]:
-    """Every picture a payload points at, wherever a producer puts it; one entry per role."""
+    """Every picture a payload points at, wherever a producer puts it; one entry per role, under one address."""
     found: dict[str, Reference] = {}
     for source in sources:
-        for role in REFERENCE_KEYS:
-            value = source.get(role)
-            if isinstance(value, str) and value:
-                found.setdefault(role, Reference(role, value))
-            elif isinstance(value, (dict, list)) and value:
-                found.setdefault(role, Reference(role, ""))
+        for key, role in REFERENCE_KEYS.items():
+            value = source.get(key)
+            if not value or isinstance(value, (bool, int, float)):
+                continue
+            reference = Reference(role, value if isinstance(value, str) else "")
+            if _place(found.setdefault(role, reference)) != _place(reference):
+                raise Rejected("The job names two different references for one purpose; send one.", field=key)
     return tuple(found.values())
+
+
+def _place(reference: Reference) -> str:
+    """Its address without the token, which differs whenever one is signed."""
+    return reference.url.partition("?")[0]
+
+
+def _reference_wishes(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be done with references; the earlier source wins."""
+    given = {key: [source[key] for source in sources if source.get(key) is not None] for key in REFERENCE_WISHES}
+    return {key: values[0] for key, values in given.items() if values}

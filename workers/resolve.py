@@ -6,10 +6,14 @@ import hashlib
 from typing import Any, TypeGuard
 
 from workers.errors import Rejected
+from workers.guide import guide_for
 from workers.job import Job, Preset, SamplingParams, Size
 
 STEPS = (1, 60)
 GUIDANCE = (1.0, 12.0)
+UNGUIDED = 1.0
+"""For copies: what the text asks for is not to show."""
+
 SHIFT = (1.0, 12.0)
 FRAMES = (1, 81)
 SOLVERS = ("unipc", "dpm++", "euler")
@@ -20,9 +24,11 @@ SEEDS = 2**32
 def resolve(job: Job, preset: Preset, scale: float = 1.0) -> SamplingParams:
     """What the engine is asked for. `scale` shrinks sizes for small weights, to multiples of 16.
 
-    Raises `Rejected` where a wish has no sensible nearest value: a number of images that is not offered.
+    Raises `Rejected` where a wish has no sensible nearest value: a number of images that is not offered, or a
+    reference that contradicts the rest.
     """
     wishes = _Wishes(job, preset)
+    guide = guide_for(job, preset, wishes.adjusted)
     width, height = scaled(wishes.size(), scale)
     seed = wishes.seed()
     return SamplingParams(
@@ -32,12 +38,13 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0) -> SamplingParams:
         height=height,
         frames=wishes.frames(),
         steps=round(wishes.number("steps", preset.steps, STEPS, "sample_steps", "num_inference_steps")),
-        guidance=wishes.number("guidance", preset.guidance, GUIDANCE, "sample_guide_scale", "guidance_scale"),
+        guidance=UNGUIDED if guide and guide.copy else wishes.guidance(),
         shift=preset.shift and wishes.number("shift", preset.shift, SHIFT, "sample_shift"),
         solver=wishes.solver(),
         seeds=tuple((seed + i) % SEEDS for i in range(wishes.outputs())),
         quality=preset.quality,
         adjusted=wishes.adjusted,
+        guide=guide,
     )
 
 
@@ -67,6 +74,9 @@ class _Wishes:
         if asked is None:
             return preset
         return self._moved(name, asked, min(max(asked, bounds[0]), bounds[1]))
+
+    def guidance(self) -> float:
+        return self.number("guidance", self.preset.guidance, GUIDANCE, "sample_guide_scale", "guidance_scale")
 
     def frames(self) -> int:
         """4n+1, rounded down: the video model's time axis is compressed by four."""

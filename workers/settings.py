@@ -13,7 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, Vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workers.errors import Misconfigured
-from workers.job import Preset, Rating, Size
+from workers.job import GuideUse, Preset, Rating, Size
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
 WRONG_VALUE = 64
@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     outbox_max_gb: float = Field(default=10.0, ge=0)
     device: Literal["", "cuda", "cpu"] = ""
     qwen_variant: Literal["auto", "base", "instruct"] = "auto"
+    reference_hosts: str = Field(default="", pattern=r"^([a-z0-9.-]+(,[a-z0-9.-]+)*)?$")
     enhance_seconds: float = Field(default=30.0, gt=0, le=60)
     prompt_budget: Literal["chunk", "fit"] = "chunk"
 
@@ -69,6 +70,10 @@ class Settings(BaseSettings):
         if value and not value.startswith(("https://", "http://")):
             raise ValueError("must begin with https://")
         return value.rstrip("/")
+
+    @property
+    def hosts_of_references(self) -> frozenset[str]:
+        return frozenset(filter(None, self.reference_hosts.split(",")))
 
     @property
     def reconciles(self) -> bool:
@@ -140,6 +145,7 @@ class _PresetTable(BaseModel):
     quality: Literal["fast", "high"] = "fast"
     bucket_mib: int = Field(gt=0)
     samples_from_config: bool = False
+    references: list[GuideUse] = ["start"]
 
     @field_validator("size")
     @classmethod
@@ -155,12 +161,13 @@ class _PresetTable(BaseModel):
         return value
 
     def preset(self, job_type: str) -> Preset:
-        values = self.model_dump(exclude={"size", "sizes", "outputs", "bucket_mib"})
+        values = self.model_dump(exclude={"size", "sizes", "outputs", "references", "bucket_mib"})
         return Preset(
             type=job_type,
             size=_size(self.size),
             sizes=tuple(map(_size, self.sizes)),
             outputs=tuple(self.outputs),
+            references=tuple(self.references),
             bucket_limit=self.bucket_mib * 2**20,
             **values,
         )

@@ -13,7 +13,7 @@ from storage3 import SyncStorageClient
 
 from workers.errors import Rejected, Unreachable
 from workers.job import Artifact, Delivery
-from workers.web import auth_headers, fenced, passes, reaching, retry_after
+from workers.web import auth_headers, fenced, passes, reaching, retry_after, true_status
 
 SHARED_BUCKET = "workspace-temp"
 MOST_ASSETS = 6
@@ -128,17 +128,9 @@ def _raise_unless_done(response: httpx.Response) -> None:
     if response.is_success:
         return
     response.read()
-    status = _true_status(response)
+    status = true_status(response)
     if status in (401, 403):
         raise Unreachable(f"storage refused the service key ({status})", denied=True)
     if passes(status) or status == LOCKED:
         raise Unreachable(f"storage answered {status}", retry_after=retry_after(response.headers))
     raise Refused(f"The result could not be stored (error {status}).", code="failed")
-
-
-def _true_status(response: httpx.Response) -> int:
-    """Storage answers 400 for most errors and says in the body which one it means."""
-    try:
-        return int(response.json()["statusCode"])
-    except (ValueError, TypeError, KeyError):
-        return response.status_code

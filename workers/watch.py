@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,10 @@ PHASE_LIMITS = {
     "load": 300.0,
     "warm_up": 300.0,
     "convert": 1800.0,
+    "fetch": 150.0,
     "enhance": 60.0,
     "encode_text": 120.0,
+    "encode_image": 180.0,
     "denoise": 120.0,
     "decode": 180.0,
     "encode": 180.0,
@@ -22,13 +24,16 @@ PHASE_LIMITS = {
 }
 """Seconds a phase may show no progress before it counts as hung."""
 
+ORDER = ("fetch", "enhance", "encode_text", "encode_image", "denoise", "decode", "encode", "upload", "callback")
+"""The phases of a job, one after the other."""
+
 
 class Watch:
     """One job's (or one load's) progress. Written by the thread that works, read by those that beat and log.
 
     `timings` holds seconds by phase, summed where a phase is entered more than once. `notes` are what engines
-    found out on the way and the callback's metadata should say, such as token counts. `on_step` is asked at
-    every step and may `abort`.
+    found out on the way and the callback's metadata should say, such as token counts. `expected` is what the phases
+    of such jobs usually take, as far as that is known. `on_step` is asked at every step and may `abort`.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Watch:
         self._phase_began = clock()
         self.timings: dict[str, float] = {}
         self.notes: dict[str, Any] = {}
+        self.expected: Mapping[str, float] = {}
         self.current = ""
         self.done = 0
         self.total = 0
@@ -79,6 +85,7 @@ class Watch:
         """A watch for the thread that goes on with this job, counting on from these timings."""
         watch = Watch(self._clock)
         watch.timings.update(self.timings)
+        watch.expected = self.expected
         return watch
 
     @property
@@ -88,7 +95,25 @@ class Watch:
     @property
     def remaining(self) -> float:
         """Seconds that the present phase will still take at its pace so far; 0 while unknown."""
-        return (self._clock() - self._phase_began) * (self.total - self.done) / self.done if self.done else 0.0
+        return self._elapsed * (self.total - self.done) / self.done if self.done else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the end of the job, None where nobody knows what such jobs take."""
+        if not self.expected:
+            return None
+        if self.current not in ORDER:
+            return self._expected(phase for phase in ORDER if phase not in self.timings)
+        later = ORDER[ORDER.index(self.current) + 1 :]
+        usual = max(0.0, self.expected.get(self.current, 0.0) - self._elapsed)
+        return (self.remaining or usual) + self._expected(later)
+
+    @property
+    def share(self) -> float:
+        """How much of the job is done, from 0 to 1, where `left` is known; else 0."""
+        past = sum(self.timings.get(phase, 0.0) for phase in ORDER) + self._elapsed
+        whole = past + (self.left or 0.0)
+        return past / whole if self.expected and whole else 0.0
 
     @property
     def deadline(self) -> float:
@@ -98,6 +123,13 @@ class Watch:
     @property
     def alive(self) -> bool:
         return self._clock() <= self.deadline
+
+    @property
+    def _elapsed(self) -> float:
+        return self._clock() - self._phase_began if self.current else 0.0
+
+    def _expected(self, phases: Iterable[str]) -> float:
+        return sum(self.expected.get(phase, 0.0) for phase in phases)
 
     def _limit(self) -> float:
         if self.current == "denoise" and self._step_limit is not None:

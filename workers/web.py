@@ -38,6 +38,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
+def true_status(response: httpx.Response) -> int:
+    """Storage answers 400 for most errors and says in the body, which has been read, which one it means."""
+    try:
+        return int(response.json()["statusCode"])
+    except (ValueError, TypeError, KeyError):
+        return response.status_code
+
+
 class _Fenced(httpx.SyncByteStream):
     """A request's body that looks before each piece whether it may still be sent."""
 

@@ -176,8 +176,9 @@ class Worker:
         log.info("claimed", job=job.id, type=job.type, attempt=claim.attempt, wait_s=watch.timings["wait"])
         if claim.attempt == 1:
             self._at.dispatch.announce(claim, job.id)
+        pictures = self._at.maker.gather(job, preset, watch, last=claim.attempt >= MAX_ATTEMPTS)
         with self._at.turn.held(watch):
-            parcel = self._at.maker.make(claim, job, preset, watch)
+            parcel = self._at.maker.make(claim, job, preset, watch, pictures)
         crash.point("made")
         log.info("made", job=job.id, type=job.type, **spent(watch.timings))
         self._at.dispatch.deliver(parcel, watch.successor())

@@ -41,7 +41,7 @@ REFUSED = {
     "prompt_of_100_kb": "The prompt is longer than 4,000 characters.",
     "prompt_that_is_a_number": "The prompt is missing or not text.",
     "rated_adult": "Adult content is not available.",
-    "reference_image": "Reference images are not available yet.",
+    "reference_image": "The reference image must lie in your own folder of this service.",
     "seven_images": COUNT,
     "unknown_type": "This job type is not known.",
     "user_that_climbs": "The job's id or user is missing or not valid.",

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers import gpu, weights
+from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.sdxl import load, schedulers, vae
 from workers.engines.sdxl.encode import TextEncoder
-from workers.job import Output, SamplingParams
+from workers.guide import REFERENCE
+from workers.job import GuideUse, Output, SamplingParams
 from workers.watch import Watch
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class SdxlEngine:
     """
 
     model_hash: str | None = None
+    uses: frozenset[GuideUse] = frozenset(("start",))
 
     def __init__(
         self,
@@ -82,11 +85,15 @@ class SdxlEngine:
         with gpu.guard(), watch.phase("encode_text"):
             text = self._loaded_texts().encode(params.prompt, params.negative_prompt)
         watch.notes.update(text.notes)
+        start = self._start(params, watch)
         seeds = params.seeds
         middle = (len(seeds) + 1) // 2
+
+        def made(seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
+            return self._pictures(seeds, params, text, start, watch)
+
         pictures = gpu.with_one_retry(
-            lambda: self._pictures(seeds, params, text, watch),
-            lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in self._pictures(half, params, text, watch)],
+            lambda: made(seeds), lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in made(half)]
         )
         return [Output(i, seed, picture) for i, (seed, picture) in enumerate(zip(seeds, pictures, strict=True))]
 
@@ -103,17 +110,40 @@ class SdxlEngine:
             raise RuntimeError("The engine is used before load().")
         return self._texts
 
+    def _start(self, params: SamplingParams, watch: Watch) -> torch.Tensor | None:
+        """The latent of the picture that the job begins from, None where it begins from noise."""
+        guide = params.guide
+        if guide is None or guide.use != "start":
+            return None
+        with gpu.guard(), watch.phase("encode_image"):
+            pixels = fit.filling(guide.pictures[REFERENCE], (params.width, params.height))
+            return vae.encode(self._pipeline.vae, fit.tensor(pixels))
+
     def _pictures(
-        self, seeds: Sequence[int], params: SamplingParams, text: Conditioning, watch: Watch
+        self,
+        seeds: Sequence[int],
+        params: SamplingParams,
+        text: Conditioning,
+        start: torch.Tensor | None,
+        watch: Watch,
     ) -> list[NDArray[np.uint8]]:
         if not seeds:
             return []
         with watch.phase("denoise"):
-            latents = self._denoised(seeds, params, text, watch)
+            latents = self._denoised(params, text, self._first(seeds, params, start), watch)
         with watch.phase("decode"):
             return [self._decoded(latents, i, watch) for i in range(len(seeds))]
 
-    def _denoised(self, seeds: Sequence[int], params: SamplingParams, text: Conditioning, watch: Watch) -> torch.Tensor:
+    def _first(self, seeds: Sequence[int], params: SamplingParams, start: torch.Tensor | None) -> torch.Tensor:
+        """What the solver, which is set for this job, begins from: noise, or the way from it to a picture."""
+        self._pipeline.scheduler = schedulers.make(params.solver, self._schedule)
+        noise = self._noise(seeds, params)
+        if start is None or params.guide is None:
+            return noise
+        begun: torch.Tensor = self._pipeline.scheduler.begin(start, noise.float(), params.steps, params.guide.change)
+        return begun.to(noise.dtype)
+
+    def _denoised(self, params: SamplingParams, text: Conditioning, first: torch.Tensor, watch: Watch) -> torch.Tensor:
         """Latents (images, 4, height / 8, width / 8)."""
 
         pace = gpu.pace(self._device)
@@ -123,11 +153,10 @@ class SdxlEngine:
             watch.step(step + 1, pipeline.num_timesteps)
             return tensors
 
-        self._pipeline.scheduler = schedulers.make(params.solver, self._schedule)
         latents: torch.Tensor = self._pipeline(
             **text.inputs,
-            num_images_per_prompt=len(seeds),
-            latents=self._noise(seeds, params),
+            num_images_per_prompt=len(first),
+            latents=first,
             width=params.width,
             height=params.height,
             num_inference_steps=params.steps,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import Rejected
+from workers.guide import skipped
 
 if TYPE_CHECKING:
     import torch
@@ -41,17 +42,29 @@ class LinearScheduler:
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self.config = scheduler.config
+        self._skipped: int | None = None
         self._step = 0
         self._known: torch.Tensor | None = None
 
     @property
     def init_noise_sigma(self) -> Any:
-        return self._scheduler.init_noise_sigma
+        return self._scheduler.init_noise_sigma if self._skipped is None else 1.0
+
+    def begin(self, given: torch.Tensor, noise: torch.Tensor, steps: int, change: float) -> torch.Tensor:
+        """Latents on the way from noise to `given`, and the solver set to start there: see `guide.skipped`."""
+        self._skipped = skipped(steps, change)
+        self._scheduler.set_timesteps(steps, device="cpu")
+        self._scheduler.set_begin_index(self._skipped)
+        first = self._scheduler.timesteps[self._skipped :][:1]
+        latents: torch.Tensor = self._scheduler.add_noise(given, noise, first)
+        return latents
 
     def set_timesteps(self, steps: int, device: Any = None) -> None:
         self._scheduler.set_timesteps(steps, device="cpu")
-        self.timesteps = self._scheduler.timesteps.to(device)
-        scales, weights = _rehearsed(self._scheduler, len(self.timesteps))
+        if self._skipped is not None:
+            self._scheduler.set_begin_index(self._skipped)
+        self.timesteps = self._scheduler.timesteps[self._skipped or 0 :].to(device)
+        scales, weights = _rehearsed(self._scheduler, self.timesteps.cpu())
         self._scales, self._weights = scales, weights.to(device)
 
     def scale_model_input(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -71,13 +84,13 @@ class LinearScheduler:
         return ((weights @ known).view(latents.shape).to(latents.dtype),)
 
 
-def _rehearsed(scheduler: Any, steps: int) -> tuple[list[float], torch.Tensor]:
+def _rehearsed(scheduler: Any, timesteps: torch.Tensor) -> tuple[list[float], torch.Tensor]:
     """By what each step scales its input, and its weights: of the first latents, then of each output so far."""
     import torch
 
-    units = torch.eye(1 + steps, dtype=torch.float64)
+    units = torch.eye(1 + len(timesteps), dtype=torch.float64)
     latents, scales, weights = units[:1], [], []
-    for i, timestep in enumerate(scheduler.timesteps):
+    for i, timestep in enumerate(timesteps):
         scales.append(float(scheduler.scale_model_input(units[:1], timestep)[0, 0]))
         latents = scheduler.step(units[i + 1 : i + 2], timestep, latents, return_dict=False)[0]
         weights.append(latents[0])

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers import compiled, gpu, weights
+from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.wan import convert, fused, pipeline
+from workers.engines.wan.begin import encode
 from workers.engines.wan.decode import decode
 from workers.engines.wan.denoise import Denoiser
 from workers.engines.wan.encode import TextEncoder
-from workers.job import Output, SamplingParams
+from workers.guide import REFERENCE
+from workers.job import GuideUse, Output, SamplingParams
 from workers.watch import Watch
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class WanEngine:
     """
 
     model_hash: str | None = None
+    uses: frozenset[GuideUse] = frozenset(("start",))
 
     def __init__(
         self,
@@ -82,7 +86,8 @@ class WanEngine:
             negative = params.negative_prompt if params.guidance > 1 else None
             text = self._loaded_text().encode(params.prompt, negative)
         watch.notes.update(text.notes)
-        return [Output(i, seed, self._frames(seed, params, text, watch)) for i, seed in enumerate(params.seeds)]
+        start = self._start(params, watch)
+        return [Output(i, seed, self._frames(seed, params, text, start, watch)) for i, seed in enumerate(params.seeds)]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a prompt as this model reads it, without the end mark; 511 fit."""
@@ -102,11 +107,26 @@ class WanEngine:
             raise RuntimeError("The engine is used before load().")
         return self._text
 
-    def _frames(self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch) -> NDArray[np.uint8]:
+    def _start(self, params: SamplingParams, watch: Watch) -> torch.Tensor | None:
+        """The latents of the picture or clip that the job begins from, None where it begins from noise."""
+        guide = params.guide
+        if guide is None or guide.use != "start":
+            return None
+        pixels = fit.filling(guide.pictures[REFERENCE], (params.width, params.height))[: params.frames]
+
+        def encoded() -> torch.Tensor:
+            return encode(self._pipeline.vae, fit.tensor(pixels))
+
+        with watch.phase("encode_image"):
+            return gpu.with_one_retry(encoded, encoded)
+
+    def _frames(
+        self, seed: int, params: SamplingParams, text: Conditioning, start: torch.Tensor | None, watch: Watch
+    ) -> NDArray[np.uint8]:
         """Each half has a second try, for when the other process on the card had just taken the room."""
 
         def denoised() -> torch.Tensor:
-            return self._denoised(seed, params, text, watch)
+            return self._denoised(seed, params, text, start, watch)
 
         with watch.phase("denoise"):
             latents = gpu.with_one_retry(denoised, denoised)
@@ -116,8 +136,10 @@ class WanEngine:
                 lambda: decode(self._pipeline.vae, latents, watch, tiled=True),
             )
 
-    def _denoised(self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch) -> torch.Tensor:
-        latents = self._loaded_denoiser().latents(seed, params, text, watch)
+    def _denoised(
+        self, seed: int, params: SamplingParams, text: Conditioning, start: torch.Tensor | None, watch: Watch
+    ) -> torch.Tensor:
+        latents = self._loaded_denoiser().latents(seed, params, text, watch, start)
         if not latents.isfinite().all():
             raise FloatingPointError("The denoiser gave values that are not numbers.")
         return latents

@@ -43,10 +43,10 @@ class Table:
 
 
 def solve(scheduler: Any, device: str) -> Table:
-    """Let a scheduler, whose timesteps are set, work on unit vectors: it is linear and draws no noise of its own."""
+    """Let a scheduler, whose timesteps and beginning are set, work on unit vectors: it is linear and draws no noise of
+    its own."""
     import torch
 
-    scheduler.set_begin_index(0)
     units = torch.eye(len(scheduler.timesteps) + 1, dtype=torch.float64).unsqueeze(1)
     latents, rows = units[0], []
     for unit, time in zip(units[1:], scheduler.timesteps, strict=True):
