@@ -8,13 +8,20 @@ TRIALS ?= 200
 FREEZES ?= 100
 JOBS ?= 5000
 
-.PHONY: demo test lint check-types chaos chaos-network clean
+# What needs more than wheels of Python: Deno and PostgreSQL, a browser, weights that were trained.
+RING3 := tests/edge tests/browser tests/semantic
 
-demo: $(VENV)/.local
-	$(BIN)/python -m workers demo
+.PHONY: demo test test-ring3 lint check-types chaos chaos-network clean
+
+# SUPABASE=1 runs the functions and migrations of supabase/ in the place of the July double.
+demo: $(VENV)/$(if $(SUPABASE),.edge,.local)
+	SUPABASE=$(SUPABASE) $(BIN)/python -m workers demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(RING3:%=--ignore=%)
+
+test-ring3: $(VENV)/.edge
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(wildcard $(RING3))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
