@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(ROOT.glob("workers/**/*.py"))
 
 LAYERS = {
-    "0": "records crash fence errors claim job payload guide resolve watch verdict",
-    "1": "emphasis settings known logs stop heartbeat prompt prompt_rules report wear ledger estimates",
+    "0": "records crash fence errors claim job character payload guide resolve watch verdict",
+    "1": "emphasis settings known logs stop heartbeat prompt prompt_rules report staged wear ledger estimates",
     "2a": "queue rows storage chain signers credentials callback web places fetch references picture decoder",
-    "2b": "compiled gpu turn weights watermark watermark_net media engines",
+    "2b": "compiled gpu turn weights watermark watermark_net scorers media engines",
     "3": "worker claiming making writing parcel delivery dispatch lease outbox "
     "supervisor reconciler keeper slot process safety",
     "4": "kinds boot pulse volume cli ops __main__ __init__",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from workers import heartbeat, logs
+from workers import gpu, heartbeat, logs
 from workers.claiming import Claimer
 from workers.dispatch import RELEASE_SECONDS, Dispatch
 from workers.errors import Misconfigured, Unreachable
 from workers.heartbeat import Heartbeat
-from workers.keeper import LOADING, Hooks
+from workers.keeper import Hooks
 from workers.kinds import (
     KINDS,
     make_encode,
@@ -36,6 +35,7 @@ from workers.logs import describe, log
 from workers.outbox import Outbox
 from workers.parcel import Way
 from workers.process import Slot, take_lock
+from workers.pulse import Vitals, each_second
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
 from workers.settings import WRONG_VALUE, Settings, load_models, worker_environment
@@ -43,14 +43,13 @@ from workers.slot import UNREACHABLE, Pace
 from workers.stop import Stop
 from workers.supervisor import supervise
 from workers.volume import models_of
-from workers.wear import GIB
+from workers.wear import GIB, memory
 from workers.worker import Worker, Workplace
 
 ROOT = Path(__file__).resolve().parent.parent
 BEAT_TIMEOUT = 5.0
 BEATS_PER_LEASE = 4.5
 HOOK_TIMEOUT = 2.0
-LAST_SECONDS = 2.5
 
 
 def prepare(kinds: Sequence[str], name: str) -> Settings:
@@ -140,6 +139,7 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     way = _way(open_queue(name, settings, budget=budget), settings, outbox, leases)
     dispatch = Dispatch(way, on_room=stop.wake)
     claimer = _claimer(name, settings, open_queue(name, settings, budget=budget), stop)
+    turn = open_turn(KINDS[name], settings)
     worker = Worker(
         Workplace(
             maker=maker,
@@ -149,7 +149,7 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
             dispatch=dispatch,
             outbox=outbox,
             stop=stop,
-            turn=open_turn(KINDS[name], settings),
+            turn=turn,
             poll=KINDS[name].poll,
             grace=max(0.0, settings.drain_seconds - RELEASE_SECONDS),
             step_limit=KINDS[name].step_limit,
@@ -157,11 +157,18 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
         )
     )
 
-    def sign_of_life() -> Heartbeat:
-        facts = _sign_of_life(worker, leases, dispatch)
-        return replace(facts, commands=budget.used, waiting=claimer.waiting, tokens=leases.tokens + claimer.tokens)
-
-    leases.start(_each_second(heartbeat.path_of(name), stop, sign_of_life))
+    vitals = Vitals(
+        worker=worker,
+        leases=leases,
+        dispatch=dispatch,
+        claimer=claimer,
+        budget=budget,
+        model=maker.engine.model_name,
+        busy=lambda: turn.held_for.seconds,
+        card=functools.partial(gpu.held, gpu.pick_device(settings.device)),
+        memory=memory,
+    )
+    leases.start(each_second(heartbeat.path_of(name), stop, vitals))
     dispatch.start()
     return worker.run()
 
@@ -185,48 +192,6 @@ def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases
         leases=leases,
         encode=make_encode(settings),
     )
-
-
-def _each_second(path: Path, stop: Stop, sign_of_life: Callable[[], Heartbeat]) -> Callable[[], None]:
-    """What the beating thread does beside beating: the heartbeat file, and the end of a main thread that hangs in
-    foreign code while it should release its claims and go."""
-    told: list[float] = []
-
-    def tick() -> None:
-        heartbeat.write(path, sign_of_life())
-        if stop.now:
-            told.append(time.monotonic())
-        if told and time.monotonic() - told[0] > LAST_SECONDS:
-            log.error("main thread hangs", exit_code=THREAD_DIED)
-            os._exit(THREAD_DIED)
-
-    return tick
-
-
-def _sign_of_life(worker: Worker, leases: Leases, dispatch: Dispatch) -> Heartbeat:
-    watch = worker.watch
-    return Heartbeat(
-        generation=heartbeat.generation(),
-        pid=os.getpid(),
-        phase=_phase(worker),
-        deadline=watch.deadline,
-        monotonic=time.monotonic(),
-        job=worker.job_id,
-        type=worker.job_type,
-        tokens=leases.tokens,
-        step=watch.done,
-        total=watch.total,
-        done=dispatch.delivered,
-        failed=dispatch.failed,
-    )
-
-
-def _phase(worker: Worker) -> str:
-    """A warm-up runs through the phases of a job, but is none."""
-    current = worker.watch.current
-    if worker.between == "start" and current not in LOADING:
-        return "warm_up" if current else "start"
-    return current or worker.between
 
 
 def _hooks(kinds: Sequence[str], settings: Settings) -> Hooks:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from workers import crash
-from workers.claim import Claim, ClaimReply
+from workers.claim import Claim, ClaimReply, Sight
 from workers.errors import ClaimLost, Unreachable
 from workers.logs import log
 from workers.stop import Stop
@@ -56,8 +56,8 @@ class Claimer:
     def __init__(self, queue: Claims, stop: Stop, *, poll: float, lease: float, pace: Pace | None = None) -> None:
         self._queue, self._stop, self._lease = queue, stop, lease
         self._pace: Pace = pace or (lambda reply, asked: poll)
-        self._paused = False
-        self.waiting: int | None = None
+        self.paused = False
+        self.sight: Sight | None = None
         self._token: tuple[str, float] | None = None
         self._ahead: _Ahead | None = None
         self._failures = 0
@@ -70,7 +70,7 @@ class Claimer:
 
     def look_ahead(self) -> None:
         """Ask for the next job already, if one waited when the last one came. Returns at once."""
-        if self.waiting and self._ahead is None:
+        if self.sight and self.sight.waiting and self._ahead is None:
             self._ahead = _Ahead(self._queue)
 
     def give_back(self) -> None:
@@ -92,7 +92,7 @@ class Claimer:
         if answer is None:
             return None
         reply, asked = answer
-        self._failures, self.waiting = 0, reply.waiting
+        self._failures, self.sight = 0, Sight(reply.waiting, reply.oldest, asked)
         self._tell(reply)
         pause = self._pace(reply, asked)
         if reply.claim is None:
@@ -137,8 +137,8 @@ class Claimer:
         """What this answer says that the logs of all workers together should hold."""
         for job_id in reply.withdrawn:
             log.info("cancelled", job=job_id, phase="waiting")
-        if reply.paused != self._paused:
-            self._paused = reply.paused
+        if reply.paused != self.paused:
+            self.paused = reply.paused
             log.info("queue paused" if reply.paused else "queue resumed", waiting=reply.waiting)
 
     def back_off(

@@ -25,8 +25,9 @@ class Heartbeat:
 
     `generation` counts the starts of this worker under one supervisor. `deadline` is when the present phase counts as
     hung unless its marker moves. `tokens` are the claims held. `step` of `total` is the progress of the phase, `done`
-    and `failed` count the jobs of this process, `commands` those sent to redis today. `waiting` is the length of the
-    queue at the last claim. `vram` is in bytes.
+    and `failed` count the jobs of this process, `commands` those sent to redis today. `waiting`, `oldest` (epoch) and
+    `paused` describe the queue as it was `seen` last. `left` are the seconds to the end of the job, where that can be
+    told. `busy` are the seconds for which this process had the card; `vram` (on the card) and `memory` are in bytes.
     """
 
     generation: int
@@ -44,6 +45,13 @@ class Heartbeat:
     failed: int = 0
     commands: int = 0
     waiting: int | None = None
+    oldest: float | None = None
+    paused: bool = False
+    seen: float | None = None
+    left: float | None = None
+    busy: float = 0.0
+    memory: int = 0
+    model: str = ""
 
     @property
     def percent(self) -> int | None:

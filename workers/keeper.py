@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,16 +21,36 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A slot at one moment. `retry_in` and `up` in seconds, None where it is not waiting or has no process.
+
+    `loaded` since its models are: it takes jobs. `misconfigured` while only an operator can help.
+    """
+
+    name: str
+    state: State
+    pid: int | None
+    loaded: bool
+    up: float | None
+    retry_in: float | None
+    restarts: int
+    misconfigured: bool
+    beat: Heartbeat | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """What the composition root knows and supervision does not. Each call returns within a few seconds.
 
     `on_exit(slot, last heartbeat)` follows the death of a worker, so that its claims end at once. `may_start(slot)`
-    says whether the card has room. `depths` gives the queues' lengths for the status line.
+    says whether the card has room. `depths` gives the queues' lengths for the status line. `show` is given all slots
+    about once a second.
     """
 
     on_exit: Callable[[str, Heartbeat | None], None] = lambda _name, _beat: None
     may_start: Callable[[str], bool] = lambda _name: True
     depths: Callable[[], Mapping[str, int]] = dict
+    show: Callable[[Sequence[View]], None] = lambda _views: None
 
 
 def guarded(hook: Callable[..., Answer], *arguments: object) -> Answer | None:
@@ -78,6 +98,20 @@ class Keeper:
         self._move(Stopping(), now)
         if self._child is not None:
             self._child.send(signal.SIGTERM)
+
+    def view(self, now: float) -> View:
+        standing, child = self.standing, self._child
+        return View(
+            name=self.name,
+            state=standing.state,
+            pid=child and child.pid,
+            loaded=child is not None and standing.state is State.RUNNING,
+            up=now - self._started if child else None,
+            retry_in=None if child or standing.due is None else max(0.0, standing.due - now),
+            restarts=max(0, standing.starts - 1),
+            misconfigured=standing.misconfigured,
+            beat=self._beat,
+        )
 
     def status(self, now: float) -> dict[str, Any]:
         """The slot in a few words, for people and scripts."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from workers import crash
-from workers.claim import Beat, BeatReply, Claim
+from workers.claim import Beat, BeatReply, Claim, Sight
 from workers.errors import Cancelled, ClaimLost, Unreachable
 from workers.logs import describe, log
 from workers.watch import Watch
@@ -44,6 +44,7 @@ class Leases:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
+        self.sight: Sight | None = None
 
     def hold(self, claim: Claim, job_id: str | None, watch: Watch) -> None:
         """Keep this claim alive from now on, or go on with another watch."""
@@ -121,6 +122,8 @@ class Leases:
         sent = time.monotonic()
         reply = self._queue.beat([Beat(token, job_id, _progress(watch)) for token, (job_id, watch) in held.items()])
         crash.point("beaten")
+        if reply.waiting is not None:
+            self.sight = Sight(reply.waiting, reply.oldest, sent)
         with self._lock:
             self._beaten |= dict.fromkeys(held.keys() & self._held.keys() - reply.lost - reply.cancelled, sent)
         for token in reply.lost:
@@ -144,4 +147,6 @@ class Leases:
 
 def _progress(watch: Watch) -> dict[str, Any]:
     percent = round(100 * watch.done / watch.total) if watch.total else 0
-    return {"phase": watch.current, "step": watch.done, "steps": watch.total, "percent": percent}
+    said = {"phase": watch.current, "step": watch.done, "steps": watch.total, "percent": percent}
+    left, share = watch.left, watch.share
+    return said if left is None else said | {"left": round(left, 1), "overall": round(100 * share)}

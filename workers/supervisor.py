@@ -52,6 +52,7 @@ class Supervisor:
             self._hear()
             for keeper in self._keepers:
                 keeper.tick(time.monotonic())
+            guarded(self._hooks.show, [keeper.view(time.monotonic()) for keeper in self._keepers])
             self._report()
             self._stop.sleep(self._pace.tick, beyond=self._heard)
         log.info("supervisor ended", code=code)

@@ -18,6 +18,25 @@ from workers.watch import Watch
 POLL = 0.005
 
 
+class Stopwatch:
+    """Seconds between `start` and `stop`, summed up. Any thread may read them."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._state: tuple[float, float | None] = (0.0, None)
+
+    def start(self) -> None:
+        self._state = (self.seconds, self._clock())
+
+    def stop(self) -> None:
+        self._state = (self.seconds, None)
+
+    @property
+    def seconds(self) -> float:
+        total, since = self._state
+        return total if since is None else total + self._clock() - since
+
+
 class Turn:
     """One process's place at the turnstile of one card.
 
@@ -38,6 +57,7 @@ class Turn:
         self._yields, self._synchronize, self._clock = yields, synchronize, clock
         self._holds = False
         self._owed_until = 0.0
+        self.held_for = Stopwatch(clock)
 
     @contextmanager
     def held(self, watch: Watch) -> Iterator[None]:
@@ -70,6 +90,7 @@ class Turn:
         finally:
             fcntl.flock(self._want, fcntl.LOCK_UN)
         self._holds = True
+        self.held_for.start()
         waited = self._clock() - began
         watch.timings["turn"] = watch.timings.get("turn", 0.0) + waited
         if watch.current:
@@ -77,6 +98,7 @@ class Turn:
 
     def _give(self) -> None:
         self._holds = False
+        self.held_for.stop()
         fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def _wanted(self) -> bool:
@@ -89,9 +111,16 @@ class Turn:
 class NoTurn:
     """Where there is no card to share: nobody waits for anybody."""
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.held_for = Stopwatch(clock)
+
     @contextmanager
     def held(self, watch: Watch) -> Iterator[None]:
-        yield
+        self.held_for.start()
+        try:
+            yield
+        finally:
+            self.held_for.stop()
 
     def offer(self, watch: Watch) -> None: ...
 
