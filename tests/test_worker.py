@@ -25,6 +25,7 @@ from workers.outbox import Outbox
 from workers.parcel import Way
 from workers.prompt import compose
 from workers.prompt_rules import load_rules
+from workers.references import References
 from workers.report import Report
 from workers.safety.gate import PlainGate
 from workers.settings import load_presets
@@ -62,6 +63,7 @@ class Bench:
     engine: FakeEngine = field(default_factory=lambda: FakeEngine(steps=2))
     storage: MemoryStorage = field(default_factory=MemoryStorage)
     callbacks: CallbackRecorder = field(default_factory=CallbackRecorder)
+    references: References = field(default_factory=lambda: References("https://a.supabase.co", "key", frozenset()))
     lease: float = 45.0
     grace: float = 10.0
     exit_code: int | None = None
@@ -82,6 +84,7 @@ class Bench:
             gate=PlainGate(),
             compose=functools.partial(compose, rules=rules, count=self.engine.count_tokens),
             scale=1 / 16,
+            references=self.references,
         )
         self.claimer = Claimer(self.queue, self.stop, poll=0.05, lease=self.lease)
         self.worker = Worker(
