@@ -80,7 +80,8 @@ class PostgresServer:
 
     def create(self, database: str, template: str = "template1") -> str:
         """A new database, a copy of what the template is now. Returns its address."""
-        self.run(f'create database "{database}" template "{template}"', role=OWNER)
+        owner = OWNER if template == "template1" else "postgres"
+        self.run(f'create database "{database}" template "{template}" owner {owner}', role=OWNER)
         return self.url(database)
 
     def drop(self, database: str) -> None:
@@ -89,8 +90,12 @@ class PostgresServer:
 
     def install(self, database: str) -> None:
         """What the platform brings, then the migrations."""
-        self.execute(PLATFORM, database, OWNER, password=self._password)
+        self.furnish(database)
         self.migrate(database)
+
+    def furnish(self, database: str) -> None:
+        """What the platform brings."""
+        self.execute(PLATFORM, database, OWNER, password=self._password)
 
     def migrate(self, database: str) -> None:
         """The migrations in their order, each in a transaction, as the platform's own tool applies them."""
