@@ -39,6 +39,14 @@ REFUSALS = [
     "作为AI，我无法生成关于红色自行车的描述。",
     "很遗憾，该内容违反了相关规定，请遵守社区准则。",
     "Sure! 非常抱歉，我无法提供 a red bicycle.",
+    "I apologize, but I'm not able to create content about a red bicycle.",
+    "Unfortunately, I can't provide a description for this request.",
+    "This request is inappropriate. Please choose a different idea, such as a red bicycle.",
+    "I must respectfully decline to expand on a red bicycle in this context.",
+    "It goes against the content policy to describe a red bicycle like this.",
+    "對不起，我無法滿足您的請求。",
+    "这个请求涉及敏感内容，我们换个话题吧。 a red bicycle",
+    "我只是一个语言模型，无法回答这个问题。",
 ]
 
 
@@ -72,6 +80,10 @@ USELESS = {
     "bytes that are no text": "a red bicycle \ufffd\ufffd in the sun",
     "nothing of the original": "The weather in Paris is mild in spring, with showers in the afternoon.",
     "Chinese for an English prompt": "一辆红色的自行车靠在白色的墙上，清晨的阳光柔和。red bicycle",
+    "French with the words in brackets": "Un vélo rouge (a red bicycle) est appuyé contre un mur dans la lumière.",
+    "German around the words": "Ein rotes Fahrrad, a red bicycle, steht vor einer Wand, und der Lenker ist aus Chrom.",
+    "Spanish around the words": "Una bicicleta roja, a red bicycle, con una cesta, y el sol sobre los muros.",
+    "talk alone": '"A red bicycle" is a simple yet evocative prompt. The enhanced prompt could describe the light.',
     "Russian for an English prompt": "Красный велосипед стоит у стены. red bicycle",
 }
 
@@ -99,6 +111,19 @@ PACKED = {
     "epilogue": "{}\n\nLet me know if you would like any changes!",
     "epilogue on the same line": "{} I hope this helps you with your picture.",
     "note": "{}\nNote: the style can be adapted.",
+    "talk before and after": (
+        "Here is an enhanced version of your prompt:\n\n{}\n\nThis description adds lighting and style to your idea."
+    ),
+    "what was done": "To enhance this prompt, I've added details about the light and the camera.\n\n{}",
+    "praise of itself": "{} This prompt keeps the original subject and adds atmosphere.",
+    "as follows": 'The prompt "a red bicycle" can be expanded as follows:\n{}',
+    "two to choose from": "Option 1: {}\n\nOption 2: A crimson bicycle in an alley.",
+    "the next turn": "{}\nUser: another idea",
+    "the next idea": "{} Idea: a cat",
+    "mark-up": "<p>{}</p>",
+    "JSON": '{{"prompt": "{}"}}',
+    "a rule": "---\n{}\n---",
+    "a number": "1. {}",
     "Chinese preamble": "好的，以下是增强后的提示：{}",
     "lines and blanks": "\n\n  {}  \n",
 }
@@ -107,6 +132,18 @@ PACKED = {
 @pytest.mark.parametrize("packing", PACKED.values(), ids=PACKED.keys())
 def test_packing_around_the_description_is_taken_off(packing: str) -> None:
     assert read(BICYCLE, packing.format(DESCRIPTION)) == Verdict(DESCRIPTION, "done")
+
+
+def test_talk_that_the_user_wrote_is_part_of_the_picture() -> None:
+    prompt = "a typewriter with your request on its page"
+    answer = "A typewriter stands on a desk with your request on its page. The light is warm."
+    assert read(prompt, answer) == Verdict(answer, "done")
+
+
+def test_a_prompt_in_another_language_may_be_answered_in_it() -> None:
+    prompt = "ein rotes Fahrrad vor einer weißen Wand"
+    answer = "Vor einer weißen Wand steht ein rotes Fahrrad, und das Licht ist weich."
+    assert read(prompt, answer) == Verdict(answer, "done")
 
 
 def test_markdown_and_lists_become_one_line() -> None:

@@ -63,6 +63,11 @@ class FakeEngine:
 class FakeEnhancer:
     """Says the prompt twice as beautifully."""
 
+    model_name = "fake"
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
     def load(self, watch: Watch) -> None: ...
 
     def warm_up(self, watch: Watch) -> None: ...
@@ -70,6 +75,9 @@ class FakeEnhancer:
     def enhance(self, prompt: str, media: Media, seed: int, watch: Watch) -> Enhancement:
         with watch.phase("enhance"):
             return Enhancement(text=f"{prompt}, beautifully lit", status="done")
+
+    def forget(self, prompt: str) -> None:
+        self.forgotten.append(prompt)
 
 
 class MemoryStorage:

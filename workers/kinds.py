@@ -12,8 +12,9 @@ from pathlib import Path
 
 from workers import gpu, heartbeat, media
 from workers.callback import CallbackClient
+from workers.enhancing import Enhancer
 from workers.job import WRITTEN, Artifact, Output, Preset, SamplingParams
-from workers.making import Engine, Enhancer, Maker
+from workers.making import Engine, Maker
 from workers.parcel import Encode
 from workers.prompt import compose
 from workers.prompt_rules import PromptRules, load_rules

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from workers import crash
+from workers import crash, enhancing
 from workers.claim import Claim
+from workers.enhancing import Enhancer
 from workers.errors import Rejected, Unreachable
 from workers.guide import account, settled
-from workers.job import Guide, GuideUse, Job, Media, Output, Picture, Preset, Rating, Reference, SamplingParams
+from workers.job import Guide, GuideUse, Job, Output, Picture, Preset, Rating, Reference, SamplingParams
 from workers.parcel import Parcel
 from workers.prompt import ComposedPrompt, Enhancement
 from workers.resolve import resolve
@@ -45,14 +46,6 @@ class Engine(Protocol):
     def warm_up(self, watch: Watch) -> None: ...
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]: ...
     def count_tokens(self, text: str) -> int: ...
-
-
-class Enhancer(Protocol):
-    """Rewrites a prompt; never fails a job, says in `status` when it kept the original."""
-
-    def load(self, watch: Watch) -> None: ...
-    def warm_up(self, watch: Watch) -> None: ...
-    def enhance(self, prompt: str, media: Media, seed: int, watch: Watch) -> Enhancement: ...
 
 
 class Gate(Protocol):
@@ -142,8 +135,6 @@ class Maker:
             job = _as_guided(job, params.guide)
         enhancement = self._enhance(job, preset, params, watch)
         text = enhancement.text if enhancement else None
-        if text is not None:
-            self.gate.admit(replace(job, prompt=text))
         composed = self.compose(job, preset, rating=rating, text=text)
         params = replace(params, prompt=composed.prompt, negative_prompt=composed.negative_prompt)
         crash.point("composed")
@@ -157,7 +148,8 @@ class Maker:
             limit=preset.bucket_limit,
             enhanced_prompt=text,
             metadata=self._account(claim, job, params)
-            | _prompt_account(job, composed, enhancement)
+            | _prompt_account(job, composed)
+            | self._enhancement_account(enhancement, watch)
             | {"rating": rating, **watch.notes},
         )
 
@@ -175,7 +167,12 @@ class Maker:
     def _enhance(self, job: Job, preset: Preset, params: SamplingParams, watch: Watch) -> Enhancement | None:
         if not preset.enhance or job.raw_prompt or self.enhancer is None:
             return None
-        return self.enhancer.enhance(job.prompt, preset.media, params.seeds[0], watch)
+        return enhancing.enhanced(self.enhancer, self.gate, job, preset.media, params.seeds[0], watch)
+
+    def _enhancement_account(self, made: Enhancement | None, watch: Watch) -> dict[str, Any]:
+        if made is None or self.enhancer is None:
+            return {"enhancement": "off"}
+        return enhancing.account(self.enhancer, made, watch.timings)
 
     def _account(self, claim: Claim, job: Job, params: SamplingParams) -> dict[str, Any]:
         return {
@@ -216,7 +213,7 @@ def waited(job: Job) -> float:
     return round(max(0.0, (datetime.now(UTC) - aware).total_seconds()), 3)
 
 
-def _prompt_account(job: Job, composed: ComposedPrompt, enhancement: Enhancement | None) -> dict[str, Any]:
+def _prompt_account(job: Job, composed: ComposedPrompt) -> dict[str, Any]:
     return {
         "original_prompt": job.prompt,
         "prompt": composed.prompt,
@@ -224,5 +221,4 @@ def _prompt_account(job: Job, composed: ComposedPrompt, enhancement: Enhancement
         "tier": composed.tier,
         "added_terms": list(composed.added),
         "dropped_terms": list(composed.dropped),
-        "enhancement": enhancement.status if enhancement else "off",
     }

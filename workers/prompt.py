@@ -24,7 +24,7 @@ PLAIN = re.compile(r"\w+(?:[/.'-]\w+)*|[,.;:!?]")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One addition; `source` is a tier, a category of negatives, the model or the user. `always`: no budget drops it."""
+    """One addition; `source` is a tier, a category of negatives, model or user. `always`: no budget drops it."""
 
     text: str
     source: str

@@ -60,12 +60,15 @@ class Template(Table):
 
 
 class GuardRules(Table):
-    """How an answer is read. Phrases are lower case; `preambles` and `epilogues` are regular expressions."""
+    """How an answer is read. Phrases and words are lower case; `preambles`, `epilogues` and `talk` are regular
+    expressions."""
 
     refusals: tuple[str, ...]
     preambles: tuple[str, ...] = ()
     epilogues: tuple[str, ...] = ()
+    talk: tuple[str, ...] = ()
     function_words: frozenset[str] = frozenset()
+    foreign_words: frozenset[str] = frozenset()
 
 
 class EnhanceRules(Table):
@@ -126,7 +129,8 @@ def _loose_ends(rules: PromptRules) -> Iterator[str]:
         template = rules.enhance.templates.get(media)
         if template is None or "{prompt}" not in template.completion or "{prompt}" not in template.user:
             yield f"enhance.templates.{media}: `completion` and `user` must both hold {{prompt}}"
-    for pattern in rules.enhance.guard.preambles + rules.enhance.guard.epilogues:
+    guard = rules.enhance.guard
+    for pattern in guard.preambles + guard.epilogues + guard.talk:
         if not _compiles(pattern):
             yield f"enhance.guard: {pattern!r} is not a regular expression"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from workers import enhancing
 from workers.claim import Claim
 from workers.errors import Rejected
 from workers.job import WRITTEN, Job, Media, Outcome
@@ -26,15 +25,14 @@ def write(maker: Maker, claim: Claim, job: Job, watch: Watch) -> Report:
         raise Rejected(NO_PROMPT, field="prompt")
     rating = maker.gate.admit(job)
     media: Media = "video" if job.metadata.get("media") == "video" else "image"
-    written = maker.enhancer.enhance(job.prompt, media, default_seed(job.id), watch)
-    maker.gate.admit(replace(job, prompt=written.text))
+    written = enhancing.enhanced(maker.enhancer, maker.gate, job, media, default_seed(job.id), watch)
     metadata = {
         "job_type": job.type,
         "worker": maker.worker,
         "attempt": claim.attempt,
         "fence": claim.fence,
         "original_prompt": job.prompt,
-        "enhancement": written.status,
+        **enhancing.account(maker.enhancer, written, watch.timings),
         "rating": rating,
         "timings": rounded(watch.timings),
     }

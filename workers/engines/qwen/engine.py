@@ -12,7 +12,7 @@ from workers import compiled
 from workers.engines.qwen.decode import Answer, Question, answer
 from workers.engines.qwen.decoder import Decoder
 from workers.engines.qwen.guard import judge
-from workers.engines.qwen.snapshot import Variant, weight_files
+from workers.engines.qwen.snapshot import REPOSITORIES, Variant, weight_files
 from workers.engines.qwen.step import Sampling
 from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Misconfigured
 from workers.gpu import dtype_for, empty, on_card, with_one_retry
@@ -48,6 +48,7 @@ class QwenEnhancer:
         time_limit: float = 30.0,
         cache: Path | None = None,
     ) -> None:
+        self.model_name = REPOSITORIES[variant].rpartition("/")[2]
         self._snapshot, self._device, self._variant = snapshot, device, variant
         self._rules, self._time_limit, self._cache = rules, time_limit, cache
         self._model: Any = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from workers.prompt_rules import GuardRules
@@ -15,7 +16,7 @@ from workers.prompt_rules import GuardRules
 CHINESE = "\u3400-\u9fff"
 WORD = re.compile(rf"[{CHINESE}]|(?:(?![{CHINESE}])[^\W_])+(?:'(?:(?![{CHINESE}])[^\W_])+)*")
 FENCE = re.compile(r"```[a-z]*\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
-MARKDOWN = re.compile(r"^\s*(?:#{1,6}|[-*•>]|\d+[.)])\s+|\*\*|__|`", re.MULTILINE)
+MARKDOWN = re.compile(r"^\s*(?:#{1,6}|[-*•>]|\d+[.)])\s+|^\s*[-*_]{3,}\s*$|\*\*|__|`|</?[a-z]+/?>", re.MULTILINE)
 SENTENCE_END = re.compile(r"""[.!?]["')\]]*(?=\s|\Z)|[。！？]""")
 QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("「", "」"), ("《", "》"))
 
@@ -38,11 +39,11 @@ def judge(original: str, answer: str, rules: GuardRules, *, max_words: int) -> V
     """Read an answer. Where words of the original are missing from it, the original is put in front."""
     if refuses(original, answer, rules.refusals):
         return Verdict(original, "refused")
-    text = whole_sentences(clean(answer, rules), max_words)
+    text = whole_sentences(without_talk(original, clean(answer, rules), rules), max_words)
     wanted = content_words(original, rules)
     found = words(text)
     lost = [word for word in wanted if word not in found]
-    useless = not found or unreadable(text) or foreign(original, text) or loops(found)
+    useless = not found or unreadable(text) or foreign(original, text, rules) or loops(found)
     if useless or (wanted and len(lost) == len(wanted)):
         return Verdict(original, "failed")
     return Verdict(_after(original, text) if lost else text, "done")
@@ -70,6 +71,15 @@ def clean(answer: str, rules: GuardRules) -> str:
     return _unquoted(" ".join(text.split()))
 
 
+def without_talk(original: str, text: str, rules: GuardRules) -> str:
+    """Without the sentences that explain the answer. What the original talks of, too, is part of the picture."""
+    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in rules.talk]
+    patterns = [pattern for pattern in patterns if not pattern.search(original)]
+    sentences = [text[a:b] for a, b in pairwise([0, *(m.end() for m in SENTENCE_END.finditer(text)), len(text)])]
+    kept = [sentence for sentence in sentences if not any(pattern.search(sentence) for pattern in patterns)]
+    return text if len(kept) == len(sentences) else "".join(kept).strip()
+
+
 def whole_sentences(text: str, max_words: int) -> str:
     """At most `max_words`, ending with a sentence where that keeps at least half of the text."""
     ends = [match.end() for match in WORD.finditer(text)]
@@ -95,11 +105,15 @@ def unreadable(text: str) -> bool:
     return "\ufffd" in text or any(len(word) > LONGEST_WORD for word in words(text))
 
 
-def foreign(original: str, text: str) -> bool:
-    """Whether a prompt in Latin letters was answered in others."""
+def foreign(original: str, text: str, rules: GuardRules) -> bool:
+    """Whether a prompt in Latin letters was answered in others, or one without small words of another language in
+    that language."""
     letters = [c for c in text if c.isalpha()]
     others = sum(not _latin(c) for c in letters)
-    return all(map(_latin, original)) and others > FOREIGN_SHARE * len(letters)
+    if all(map(_latin, original)) and others > FOREIGN_SHARE * len(letters):
+        return True
+    said, small = words(text), rules.foreign_words
+    return small.isdisjoint(words(original)) and sum(word in small for word in said) > FOREIGN_SHARE * len(said)
 
 
 def content_words(text: str, rules: GuardRules) -> list[str]:
