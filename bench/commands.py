@@ -23,7 +23,7 @@ from rich.table import Table
 
 from workers import heartbeat
 from workers.cli.small import write_volume
-from workers.fakes import FakeEngine
+from workers.fakes import FakeEngine, no_objections
 from workers.kinds import KINDS
 from workers.local.stack import LocalStack
 
@@ -116,7 +116,7 @@ def _be_a_worker() -> None:
     def engine(_: object) -> FakeEngine:
         return FakeEngine(JOB_SECONDS / STEPS, STEPS)
 
-    KINDS["sdxl"] = replace(KINDS["sdxl"], engine=engine)
+    KINDS["sdxl"] = replace(KINDS["sdxl"], engine=engine, scorers=no_objections)
     run_worker("sdxl")
 
 

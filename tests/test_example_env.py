@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.settings import Settings, load_settings, worker_environment
+from workers.environment import worker_environment
+from workers.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = (ROOT / "config" / "example.env").read_text().splitlines()

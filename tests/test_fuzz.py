@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import re
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.guarding import guarded
 from tests.hostile_messages import JOB, TYPES, VALUES, messages
 from tests.receiver import Receiver, running_receiver
 from tests.support import wait_until
@@ -33,7 +35,6 @@ from workers.making import Maker, waited
 from workers.prompt import compose
 from workers.prompt_rules import load_rules
 from workers.resolve import FRAMES, GUIDANCE, SEEDS, SHIFT, STEPS
-from workers.safety.gate import PlainGate
 from workers.storage import SupabaseStorage
 from workers.watch import Watch
 
@@ -47,7 +48,8 @@ slow = settings(deadline=None, suppress_health_check=list(HealthCheck))
 def maker(kind: str) -> Maker:
     engine, rules = FakeEngine(steps=1), load_rules()
     asked = functools.partial(compose, rules=rules, count=engine.count_tokens)
-    return Maker(kind, "test", PRESETS, engine, None, PlainGate(), asked, scale=1 / 16)
+    gate = guarded(Path(tempfile.mkdtemp())).gate
+    return Maker(kind, "test", PRESETS, engine, None, gate, asked, scale=1 / 16)
 
 
 def outcome_of(raw: str) -> Outcome:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.guarding import guarded
 from tests.support import wait_until
 from workers import media
 from workers.claiming import Claimer
 from workers.dispatch import Dispatch
 from workers.errors import ClaimLost, EngineBroken, Rejected, Unreachable
 from workers.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage, unreachable
+from workers.guards import Guards
 from workers.job import SamplingParams
 from workers.lease import FRESH, Leases
 from workers.making import Maker
@@ -27,7 +29,6 @@ from workers.prompt import compose
 from workers.prompt_rules import load_rules
 from workers.references import References
 from workers.report import Report
-from workers.safety.gate import PlainGate
 from workers.settings import load_presets
 from workers.stop import Stop
 from workers.testing import MemoryQueue
@@ -66,13 +67,15 @@ class Bench:
     references: References = field(default_factory=lambda: References("https://a.supabase.co", "key", frozenset()))
     lease: float = 45.0
     grace: float = 10.0
+    guards: Guards | None = None
     exit_code: int | None = None
 
     def __post_init__(self) -> None:
         self.stop = Stop()
         self.outbox = Outbox(self.folder / "outbox", min_free=0)
         self.leases = Leases(self.queue, interval=self.lease / 4.5)
-        way = Way(self.outbox, self.queue, self.storage, self.callbacks, self.leases, encode)
+        guards = self.guards or guarded(self.folder)
+        way = Way(self.outbox, self.queue, self.storage, self.callbacks, self.leases, encode, guards.inspection)
         self.dispatch = Dispatch(way, on_room=self.stop.wake)
         rules = load_rules()
         self.maker = Maker(
@@ -81,7 +84,7 @@ class Bench:
             presets=PRESETS,
             engine=self.engine,
             enhancer=FakeEnhancer(),
-            gate=PlainGate(),
+            gate=guards.gate,
             compose=functools.partial(compose, rules=rules, count=self.engine.count_tokens),
             scale=1 / 16,
             references=self.references,
@@ -191,7 +194,6 @@ def test_nothing_is_loaded_per_job(bench):
         (payload("image_of_a_kind"), "not known"),
         (payload(prompt="x" * 100_000), "longer than 4,000 characters"),
         (payload(user_id="nobody"), "not valid"),
-        (payload(rating="adult"), "not available"),
         (payload(config={"reference_image_url": "https://a.example/b.png"}), "in your own folder"),
         (payload(config={"pipeline": "img2img"}), "has no reference image"),
     ],

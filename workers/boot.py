@@ -13,7 +13,9 @@ from typing import NoReturn
 from workers import gpu, heartbeat, logs
 from workers.claiming import Claimer
 from workers.dispatch import RELEASE_SECONDS, Dispatch
+from workers.environment import worker_environment
 from workers.errors import Misconfigured, Unreachable
+from workers.guards import open_guards
 from workers.heartbeat import Heartbeat
 from workers.keeper import Hooks
 from workers.kinds import (
@@ -38,7 +40,8 @@ from workers.process import Slot, take_lock
 from workers.pulse import Vitals, each_second
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
-from workers.settings import WRONG_VALUE, Settings, load_models, worker_environment
+from workers.safety.inspection import Inspection
+from workers.settings import WRONG_VALUE, Settings, load_models
 from workers.slot import UNREACHABLE, Pace
 from workers.stop import Stop
 from workers.supervisor import supervise
@@ -133,10 +136,11 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     queue.check()
     if swept := outbox.collect_garbage(queue.is_delivered):
         log.warning("outbox swept", folders=len(swept))
-    maker = make_maker(KINDS[name], settings)
+    guards = open_guards(f"{name}@{settings.worker_name}", settings, KINDS[name].scorers)
+    maker = make_maker(KINDS[name], settings, guards.gate)
     beats = open_queue(name, settings, timeout=BEAT_TIMEOUT, budget=budget)
     leases = Leases(beats, interval=settings.lease_seconds / BEATS_PER_LEASE)
-    way = _way(open_queue(name, settings, budget=budget), settings, outbox, leases)
+    way = _way(open_queue(name, settings, budget=budget), settings, outbox, leases, guards.inspection)
     dispatch = Dispatch(way, on_room=stop.wake)
     claimer = _claimer(name, settings, open_queue(name, settings, budget=budget), stop)
     turn = open_turn(KINDS[name], settings)
@@ -183,7 +187,9 @@ def _claimer(name: str, settings: Settings, queue: UpstashQueue, stop: Stop) -> 
     return Claimer(queue, stop, poll=poll, lease=settings.lease_seconds, pace=pace)
 
 
-def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases) -> Way:
+def _way(
+    queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases, inspection: Inspection
+) -> Way:
     return Way(
         outbox=outbox,
         queue=queue,
@@ -191,6 +197,7 @@ def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases
         callbacks=open_callbacks(settings),
         leases=leases,
         encode=make_encode(settings),
+        inspection=inspection,
     )
 
 

@@ -23,11 +23,13 @@ from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
 from workers.job import Artifact, Delivery, Outcome
 from workers.logs import log
 from workers.outbox import Sealed
-from workers.parcel import Parcel, Way
+from workers.packing import pack
+from workers.parcel import Errand, Parcel, Way
 from workers.payload import find_user
 from workers.report import Report, spoken_by
 from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, jittered, next_delay
 from workers.watch import Watch, rounded, spent
+from workers.withdrawal import withdraw
 
 UPLOADS = 16
 ENCODERS = max(2, min(6, (os.cpu_count() or 2) // 2))
@@ -52,24 +54,7 @@ class Courier:
         }
 
     async def pack(self, parcel: Parcel, watch: Watch) -> Sealed:
-        """Pixels -> files -> the outbox. Nothing outside has happened yet."""
-        outbox, params = self._way.outbox, parcel.params
-        crash.point("handed-over")
-        folder = outbox.stage(parcel.claim.token)
-        try:
-            with watch.phase("encode"):
-                artifacts = await asyncio.gather(
-                    *(self._call("encode", self._way.encode, o, folder, params, parcel.limit) for o in parcel.outputs)
-                )
-            crash.point("encoded")
-            await self._confirm(parcel.claim, watch)
-        except BaseException:
-            outbox.discard(folder)
-            raise
-        metadata = {**parcel.metadata, "timings": {"load": 0.0, **rounded(watch.timings)}}
-        ids = (folder, parcel.job_id, params.type, parcel.user_id)
-        sealed = Sealed(*ids, tuple(artifacts), parcel.enhanced_prompt, metadata)
-        return await self._call("encode", outbox.seal, folder, sealed)
+        return await pack(self._way, self._call, partial(self._confirm, parcel.claim, watch), parcel, watch)
 
     async def upload(self, claim: Claim, sealed: Sealed, watch: Watch) -> Report:
         """Every object, in parallel, then the report of success. A refused object makes it one of failure."""
@@ -133,8 +118,8 @@ class Courier:
     async def retry(self, claim: Claim, *, counted: bool) -> None:
         await self._call("queue", lambda: self._way.queue.park(claim.token, jittered(RETRY_AFTER), counted=counted))
 
-    async def acknowledge(self, claim: Claim, job_id: str | None) -> None:
-        await self._call("queue", self._way.queue.ack, claim.token, job_id)
+    async def withdraw(self, errand: Errand) -> None:
+        await withdraw(self._way, self._call, errand)
 
     def close(self) -> None:
         for pool in self._pools.values():

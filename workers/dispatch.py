@@ -72,6 +72,11 @@ class Dispatch:
         errand = Errand(claim, report.outcome.job_id, report.outcome.type, watch)
         self._set_out(errand, self._report(claim, report, watch))
 
+    def withdraw(self, claim: Claim, job_id: str, job_type: str, watch: Watch) -> None:
+        """Take a job that its user cancelled after an earlier claim may have left something of it."""
+        errand = Errand(claim, job_id, job_type, watch)
+        self._set_out(errand, self._courier.withdraw(errand))
+
     def close(self) -> None:
         """Release what is still on its way to the head of the queue, uncounted, and end the thread."""
         asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(RELEASE_SECONDS + 1.0)
@@ -122,17 +127,19 @@ class Dispatch:
 
     async def _with_endings(self, errand: Errand, steps: Steps) -> None:
         """Every way a delivery can end has its own way home."""
-        claim, job_id = errand.claim, errand.job_id
+        claim, job_id, report = errand.claim, errand.job_id, None
         try:
             await steps
         except ClaimLost:
             log.warning("claim lost", job=job_id, phase="delivery")
         except Cancelled:
             log.info("cancelled", job=job_id, phase="delivery")
-            await self._courier.acknowledge(claim, job_id)
+            await self._courier.withdraw(errand)
         except Rejected as error:
             bury = str(error) if error.code == "failed" else None
-            await self._report(claim, Report.of_failure(job_id, error, errand.job_type, bury), errand.watch)
+            if error.code == "policy":
+                log.warning("rejected", job=job_id, type=errand.job_type, reason=error.sentence)
+            report = Report.of_failure(job_id, error, errand.job_type, bury)
         except asyncio.CancelledError:
             await self._courier.release(claim)
             log.info("released", job=job_id, phase="delivery")
@@ -140,6 +147,8 @@ class Dispatch:
             fault = volume_fault(error)
             log.error("volume failed" if fault else "delivery failed", job=job_id, reason=fault, **describe(error))
             await self._courier.retry(claim, counted=fault is None)
+        if report is not None:  # not before the error is gone, and with it the pixels that its trace holds on to
+            await self._report(claim, report, errand.watch)
 
     def _free(self, slots: set[str], token: str) -> None:
         slots.discard(token)

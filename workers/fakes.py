@@ -6,10 +6,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from workers.errors import Unreachable
 from workers.job import Artifact, Delivery, GuideUse, Media, Outcome, Output, SamplingParams
 from workers.prompt import Enhancement
+from workers.scorers import Scorers
+from workers.staged import Manifest
 from workers.verdict import Verdict
 from workers.watch import Watch
 
@@ -58,6 +62,24 @@ class FakeEngine:
                 watch.step(step + 1, steps)
         self.made.append(params)
         return [_plain_output(i, seed, params) for i, seed in enumerate(params.seeds)]
+
+
+class FakeScorer:
+    """Answers with one number, or with what a function says of a frame."""
+
+    version = "fake"
+
+    def __init__(self, name: str, answer: float | Callable[[Any], float]) -> None:
+        self.name = name
+        self._answer = answer
+
+    def __call__(self, frame: Any) -> float:
+        return self._answer(frame) if callable(self._answer) else self._answer
+
+
+def no_objections(manifest: Manifest, root: Path) -> Scorers:
+    """In the place of the models that judge pictures, where an engine paints one colour."""
+    return Scorers(((FakeScorer("explicitness", 0.0), 1.0),), None)
 
 
 class FakeEnhancer:

@@ -13,6 +13,7 @@ from pathlib import Path
 from workers import gpu, heartbeat, media
 from workers.callback import CallbackClient
 from workers.enhancing import Enhancer
+from workers.guards import OpenScorers
 from workers.job import WRITTEN, Artifact, Output, Preset, SamplingParams
 from workers.making import Engine, Maker
 from workers.parcel import Encode
@@ -25,7 +26,8 @@ from workers.reconciler import Reconciler
 from workers.references import References
 from workers.resolve import scaled
 from workers.rows import JobRows
-from workers.safety.gate import PlainGate
+from workers.safety.gate import SafetyGate
+from workers.scorers import open_scorers
 from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
 from workers.storage import SupabaseStorage
 from workers.turn import NoTurn, Turn
@@ -49,7 +51,8 @@ class Catalogue:
 class Kind:
     """One kind of worker. `poll` and `step_limit` in seconds: how often an empty queue is asked, and how long a
     denoising step may take before it counts as hung. `yields`: its steps let other kinds onto the card.
-    `environment` is for torch, which reads it when it is imported; the operator's own goes first."""
+    `environment` is for torch, which reads it when it is imported; the operator's own goes first. `scorers` opens what
+    judges its outputs."""
 
     name: str
     poll: float
@@ -58,6 +61,7 @@ class Kind:
     enhancer: Callable[[Catalogue], Enhancer] | None = None
     yields: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    scorers: OpenScorers = open_scorers
 
 
 def _sdxl(catalogue: Catalogue) -> Engine:
@@ -184,7 +188,7 @@ def open_callbacks(settings: Settings) -> CallbackClient:
     )
 
 
-def make_maker(kind: Kind, settings: Settings) -> Maker:
+def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
     """What jobs of this kind are made with; nothing heavy is loaded yet. Raises `Misconfigured`."""
     presets, rules = load_presets(), load_rules(budget=settings.prompt_budget)
     catalogue = Catalogue(settings, presets, load_models(), rules, gpu.pick_device(settings.device))
@@ -195,7 +199,7 @@ def make_maker(kind: Kind, settings: Settings) -> Maker:
         presets=presets,
         engine=engine,
         enhancer=kind.enhancer(catalogue) if kind.enhancer else None,
-        gate=PlainGate(settings.default_rating),
+        gate=gate,
         compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
         references=open_references(settings),

@@ -50,9 +50,13 @@ class Engine(Protocol):
 
 class Gate(Protocol):
     """`admit` returns the rating a job runs under; `admit_references` looks at what was fetched for it, or at nothing
-    where a remembered character is asked for. Both raise `Rejected` with code "policy"."""
+    where a remembered character is asked for. Both raise `Rejected` with code "policy". `also` are words that are
+    shown to the model beside the prompts. `admitted` writes down what is about to be made. `check` raises
+    `EngineBroken` once nothing can be judged any more."""
 
-    def admit(self, job: Job) -> Rating: ...
+    def check(self) -> None: ...
+    def admit(self, job: Job, also: Sequence[str] = ()) -> Rating: ...
+    def admitted(self, job: Job, rating: Rating, params: SamplingParams) -> None: ...
     def admit_references(self, job: Job, rating: Rating, pictures: Mapping[str, Picture]) -> None: ...
 
 
@@ -137,6 +141,7 @@ class Maker:
         text = enhancement.text if enhancement else None
         composed = self.compose(job, preset, rating=rating, text=text)
         params = replace(params, prompt=composed.prompt, negative_prompt=composed.negative_prompt)
+        self.gate.admitted(job, rating, params)
         crash.point("composed")
         outputs = self.engine.generate(params, watch)
         return Parcel(

@@ -11,6 +11,7 @@ from workers.claim import Claim
 from workers.job import Artifact, Delivery, Outcome, Output, SamplingParams
 from workers.lease import Leases
 from workers.outbox import Outbox
+from workers.safety.inspection import Inspection
 from workers.verdict import Verdict
 from workers.watch import Watch
 
@@ -61,7 +62,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where deliveries go and what encodes them: the doors of this process to the outside."""
+    """Where deliveries go, what looks at them before and encodes them: the doors of this process."""
 
     outbox: Outbox
     queue: Queue
@@ -69,6 +70,7 @@ class Way:
     callbacks: Callbacks
     leases: Leases
     encode: Encode
+    inspection: Inspection
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from workers.character import texts_of_character
 from workers.errors import Rejected
 from workers.job import UUID, Job, Rating, Reference
 
@@ -67,7 +68,7 @@ def parse(raw: str) -> Job:
         character_id=_optional_text(payload, "character_id"),
         consent_id=_optional_text(payload, "consent_id"),
         consent=_mapping(payload, "consent"),
-        character=_character(payload, config, metadata),
+        character=_normalised(texts_of_character(payload, config, metadata)),
         rating=_rating(payload, metadata),
         tier=_optional_text(payload, "tier"),
         raw_prompt=metadata.get("raw_prompt") is True,
@@ -198,20 +199,6 @@ def _normalised(text: str) -> str:
 def _optional_text(payload: Mapping[str, Any], key: str) -> str | None:
     value = payload.get(key)
     return value[:128] if isinstance(value, str) and value else None
-
-
-def _character(*sources: Mapping[str, Any]) -> str:
-    """Every text that a payload says about a character, whatever it calls it, for the gate to read."""
-    found = [value for source in sources for key, value in source.items() if key.startswith("character")]
-    return _normalised("\n".join(text for value in found for text in _texts(value))[: MAX_PROMPT * 2])
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
 
 
 def _spoken(key: str) -> str:

@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     recycle_rss_gb: float = Field(default=12.0, ge=0)
     max_rating: Rating = "sfw"
     default_rating: Rating = "sfw"
+    safety_manifest: Path | None = None
+    audit_dir: Path | None = None
+    audit_key: SecretStr | None = None
+    consent_secret: SecretStr | None = None
 
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -93,6 +97,14 @@ class Settings(BaseSettings):
         return self.model_root.parent / "compiled"
 
     @property
+    def audit(self) -> Path:
+        return self.audit_dir or self.model_root.parent / "audit"
+
+    @property
+    def manifest(self) -> Path:
+        return self.safety_manifest or CONFIG_DIR / "safety" / "manifest.toml"
+
+    @property
     def huggingface(self) -> Path:
         return self.hf_home or self.model_root / "huggingface_cache"
 
@@ -100,7 +112,8 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a log."""
         given = (self.supabase_service_key, self.upstash_redis_rest_token, self.job_callback_secret)
-        return tuple(secret.get_secret_value() for secret in given if secret is not None)
+        more = (self.audit_key, self.consent_secret)
+        return tuple(secret.get_secret_value() for secret in (*given, *more) if secret is not None)
 
     @property
     def worker_name(self) -> str:
@@ -205,14 +218,6 @@ def size_scale(model_root: Path, kind: str) -> float:
     if not manifest.is_file():
         return 1.0
     return float(_read_toml(manifest).get("scale", {}).get(kind, 1.0))
-
-
-def worker_environment(workers: int) -> dict[str, str]:
-    """The environment for worker processes: without the key that could rent or stop machines, hub offline, and
-    the cores shared out, since two thread pools on the same cores wait for each other at every barrier."""
-    kept = {k: v for k, v in os.environ.items() if k != "RUNPOD_API_KEY"}
-    shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
-    return shared | kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _size(text: str) -> Size:

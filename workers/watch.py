@@ -18,13 +18,15 @@ PHASE_LIMITS = {
     "encode_image": 180.0,
     "denoise": 120.0,
     "decode": 180.0,
+    "screen": 150.0,
     "encode": 180.0,
     "upload": 180.0,
     "callback": 30.0,
 }
 """Seconds a phase may show no progress before it counts as hung."""
 
-ORDER = ("fetch", "enhance", "encode_text", "encode_image", "denoise", "decode", "encode", "upload", "callback")
+MAKING = ("fetch", "enhance", "encode_text", "encode_image", "denoise", "decode")
+ORDER = (*MAKING, "screen", "encode", "upload", "callback")
 """The phases of a job, one after the other."""
 
 

@@ -112,6 +112,7 @@ class Worker:
 
     def _turn(self) -> None:
         self.watch, self.job_id, self.job_type = Watch(), None, None
+        self._at.maker.gate.check()
         problem = self._at.outbox.problem()
         self.between = "unready" if problem else "idle"
         if problem or not self._at.dispatch.has_room:
@@ -138,7 +139,7 @@ class Worker:
         except Interrupted:
             self._settle("released", claim, lambda: self._at.queue.release(claim.token, counted=False))
         except Cancelled:
-            self._settle("cancelled", claim, lambda: self._at.queue.ack(claim.token, self.job_id))
+            handed_over = self._withdraw(claim)
         except ClaimLost:
             log.warning("claim lost", job=self.job_id, phase=self.watch.current)
         except EngineBroken:
@@ -191,6 +192,15 @@ class Worker:
             report = write(self._at.maker, claim, job, watch)
         log.info("made", job=job.id, type=job.type, **spent(watch.timings))
         self._at.dispatch.report(claim, report, Watch())
+
+    def _withdraw(self, claim: Claim) -> bool:
+        """An earlier claim may have left files and objects; of a first one there is nothing yet."""
+        if claim.attempt == 1 or self.job_id is None:
+            self._settle("cancelled", claim, lambda: self._at.queue.ack(claim.token, self.job_id))
+            return False
+        log.info("cancelled", job=self.job_id, attempt=claim.attempt)
+        self._at.dispatch.withdraw(claim, self.job_id, self.job_type or "", Watch())
+        return True
 
     def _say_again(self, claim: Claim, record: dict[str, object]) -> None:
         """An earlier claim ended this job: at most its callback is still to be sent."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from workers import boot, claiming, crash, delivery, kinds, payload, verdict, web, worker
 from workers.claim import Claim
-from workers.fakes import FakeEngine, FakeEnhancer
+from workers.fakes import FakeEngine, FakeEnhancer, no_objections
 from workers.job import Output, SamplingParams
 from workers.lease import Leases
 from workers.queue import rest
@@ -101,6 +101,7 @@ def _prepare(order: Mapping[str, Any]) -> None:
         step_limit=order.get("step_limit", 20.0),
         engine=lambda _: engine(order.get("step_seconds", 0.0), order.get("steps", 3), evil),
         enhancer=lambda _: FakeEnhancer(),
+        scorers=no_objections,
     )
     _hurry(order.get("hurry", 20.0))
     importlib.reload(crash)

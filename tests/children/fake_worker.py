@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from workers.boot import run_worker
-from workers.fakes import FakeEngine
+from workers.fakes import FakeEngine, no_objections
 from workers.kinds import KINDS, Kind
 
 kind, steps, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-KINDS[kind] = Kind(kind, poll=0.1, step_limit=20.0, engine=lambda _: FakeEngine(seconds, steps))
+engine = FakeEngine(seconds, steps)
+KINDS[kind] = Kind(kind, poll=0.1, step_limit=20.0, engine=lambda _: engine, scorers=no_objections)
 run_worker(kind)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workers import boot, claiming, delivery, kinds, verdict, worker
 from workers.errors import EngineBroken
-from workers.fakes import FakeEngine, FakeEnhancer
+from workers.fakes import FakeEngine, FakeEnhancer, no_objections
 from workers.job import Artifact, Output, SamplingParams
 from workers.parcel import Encode
 from workers.watch import Watch
@@ -127,5 +127,10 @@ def prepare() -> None:
     boot.make_encode = lambda *arguments: on_a_disk_that_fills(make_encode(*arguments))
     for name, kind in list(kinds.KINDS.items()):
         kinds.KINDS[name] = replace(
-            kind, poll=POLL_SECONDS, step_limit=10.0, engine=lambda _: _Engine(), enhancer=lambda _: FakeEnhancer()
+            kind,
+            poll=POLL_SECONDS,
+            step_limit=10.0,
+            engine=lambda _: _Engine(),
+            enhancer=lambda _: FakeEnhancer(),
+            scorers=no_objections,
         )

@@ -17,12 +17,15 @@ import httpx
 from workers import gpu, heartbeat
 from workers.cli.screen import size_of
 from workers.errors import Misconfigured, Unreachable
+from workers.guards import load_persons
 from workers.kinds import KINDS, open_queue
 from workers.known import Known
 from workers.outbox import Outbox
 from workers.prompt_rules import load_rules
-from workers.safety.gate import REFUSES
+from workers.safety.lexicon import load_lexicon
+from workers.scorers import open_scorers
 from workers.settings import load_models, load_presets
+from workers.staged import load_manifest
 from workers.storage import SHARED_BUCKET
 from workers.volume import Model, models_of, scales
 from workers.web import auth_headers, reaching
@@ -161,7 +164,18 @@ def callback(known: Known) -> Findings:
 
 
 def safety(known: Known) -> Findings:
-    yield from (note(f"the gate refuses {what}") for what in REFUSES)
+    """The gates: what they know, what judges pictures, where it is written down."""
+    now = known.settings
+    manifest = load_manifest(now.manifest)
+    found, persons = open_scorers(manifest, now.model_root), load_persons(manifest, now.model_root)
+    judges = len(found.explicit)
+    yield ok(f"word lists of {load_lexicon().version}, {len(persons)} names, judges of explicitness: {judges}")
+    if found.age is None:
+        yield note("no age scorer: adult jobs are refused, whatever MAX_RATING says")
+    elif now.max_rating == "adult":
+        yield ok(f"adult jobs, below an apparent age of {found.age[1]:g} nothing")
+    if now.audit_key is None:
+        yield note(f"AUDIT_KEY is not set: the key lies beside the audit, in {now.audit}")
 
 
 CHECKS: Mapping[str, Callable[[Known], Findings]] = {

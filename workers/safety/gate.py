@@ -1,37 +1,113 @@
-"""The gate every job passes before it costs anything: adult work stays outside.
-
-Until scorers and consent records exist, it cannot be told from what must never be made, so it is refused, whatever the
-deployment's settings say. Reference pictures are for work that is rated sfw.
-"""
+"""The gates a job passes before it costs anything, and what is written down of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from workers.errors import Rejected
-from workers.job import Job, Picture, Rating
+from workers.errors import EngineBroken
+from workers.job import Job, Rating, SamplingParams
+from workers.logs import describe, log
+from workers.safety.audit import Chain
+from workers.safety.block import ADULT, REQUEST, Blocked
+from workers.safety.lexicon import Lexicon
+from workers.safety.output import Screen
+from workers.safety.prompt import Wording, judge
+from workers.safety.reference import ReferenceGate
+from workers.staged import UNFIT
 
-ADULT = "Adult content is not available."
-CONSENT = "Adult content from a reference image needs a consent that was verified."
-REFUSES = ("jobs rated adult",)
-"""For `check`: what this gate refuses, in words."""
+if TYPE_CHECKING:
+    from workers.job import Picture
 
 
 @dataclass(frozen=True, slots=True)
-class PlainGate:
-    """`default` is what a payload without a rating counts as. No ceiling makes an adult wish an sfw job here: nothing
-    looks yet at what comes out."""
+class Policy:
+    """A deployment's ceiling, and what a payload without a rating counts as."""
 
+    ceiling: Rating = "sfw"
     default: Rating = "sfw"
 
-    def admit(self, job: Job) -> Rating:
-        """Raises `Rejected` with code "policy"."""
-        if (job.rating or self.default) == "adult":
-            raise Rejected(ADULT, field="rating", code="policy")
-        return "sfw"
+    def rating(self, job: Job) -> Rating:
+        """The lower of the ceiling and the job's own wish."""
+        return "adult" if self.ceiling == (job.rating or self.default) == "adult" else "sfw"
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyGate:
+    """G1 and G2. Every refusal is a `Blocked` and a line in the audit; no tier and no field of a payload switches
+    anything off. `references` is where pictures are judged, `screen` what looks at them and later at the results."""
+
+    policy: Policy
+    lexicon: Lexicon
+    screen: Screen
+    references: ReferenceGate
+    audit: Chain
+    persons: frozenset[str] = frozenset()
+
+    def check(self) -> None:
+        """Raises `EngineBroken` with exit code 73 once a scorer has failed: nothing more can be judged here."""
+        if self.screen.broken:
+            raise EngineBroken("a safety scorer failed", exit_code=UNFIT)
+
+    def admit(self, job: Job, also: Sequence[str] = ()) -> Rating:
+        """The rating a job runs under. `also` are further words that the model will be shown, such as the trigger words
+        of its LoRAs. Asked again for what an enhancer wrote, with that in the place of the prompt."""
+        rating = self.policy.rating(job)
+        with _audited(self._refused, job, rating):
+            shown = [job.prompt, job.compel_weights, job.character, *also]
+            said = Wording(shown, job.negative_prompt)
+            if rule := judge(said, self.lexicon, adult=rating == "adult", persons=self.persons):
+                raise Blocked("G1", rule, REQUEST, field="prompt")
+            if rating == "adult" and not self.screen.judges_age:
+                raise Blocked("G1", "no_age_scorer", ADULT, field="rating")
+        return rating
 
     def admit_references(self, job: Job, rating: Rating, pictures: Mapping[str, Picture]) -> None:
-        """Pictures by role; none where a remembered character is asked for. Raises as `admit`."""
-        if rating != "sfw":
-            raise Rejected(CONSENT, field="consent_id", code="policy")
+        """`pictures` are by role; none where a remembered character is asked for."""
+        with _audited(self._refused, job, rating):
+            self.references.admit(job, rating, pictures)
+
+    def admitted(self, job: Job, rating: Rating, params: SamplingParams) -> None:
+        """A job passed and is about to be made, with these prompts. Raises `OSError`: what cannot be written down is
+        not made."""
+        pictures = params.guide.pictures if params.guide else {}
+        self.audit.write(
+            "admitted",
+            **self._facts(job, rating),
+            shown=self.audit.mac(params.prompt),
+            shown_negative=self.audit.mac(params.negative_prompt),
+            seeds=list(params.seeds),
+            references={role: picture.sha256 for role, picture in pictures.items()},
+        )
+
+    def _refused(self, job: Job, rating: Rating, blocked: Blocked) -> None:
+        facts = self._facts(job, rating)
+        self.audit.write("blocked", **facts, gate=blocked.gate, rule=blocked.rule, **blocked.facts)
+
+    def _facts(self, job: Job, rating: Rating) -> dict[str, Any]:
+        return {
+            "job": job.id,
+            "type": job.type,
+            "user": self.audit.mac(job.user_id),
+            "rating": rating,
+            "prompt": self.audit.mac(job.prompt),
+            "negative": self.audit.mac(job.negative_prompt),
+            "consent": job.consent_id,
+            "lists": self.lexicon.version,
+            "scorers": self.screen.versions,
+        }
+
+
+@contextmanager
+def _audited(write: Callable[[Job, Rating, Blocked], None], job: Job, rating: Rating) -> Iterator[None]:
+    """A refusal within is written down; one that cannot be is a refusal all the same."""
+    try:
+        yield
+    except Blocked as blocked:
+        try:
+            write(job, rating, blocked)
+        except OSError as fault:
+            log.error("audit failed", job=job.id, **describe(fault))
+        raise

@@ -12,11 +12,9 @@ from typing import Any
 
 from workers.errors import Misconfigured
 from workers.safety.reading import BETWEEN, Reading, fold, splits
+from workers.staged import MANIFEST, UNFIT
 
-TERMS = Path(__file__).resolve().parents[2] / "config" / "safety" / "terms.toml"
-UNFIT = 73
-"""Exit code of a worker whose safety components are not as they should be."""
-
+TERMS = MANIFEST.with_name("terms.toml")
 CLASSES = ("sexual", "minor", "youth")
 UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 SHORTEST_SPELLED = 4
