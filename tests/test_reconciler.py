@@ -176,6 +176,16 @@ def test_a_rebuilt_message_is_the_producers_as_far_as_the_row_knows(office: Offi
         assert again.metadata == first.metadata
 
 
+def test_a_row_that_kept_its_message_gives_back_every_word_of_it() -> None:
+    message = {"id": "a", "prompt": "a lighthouse at dusk", "rating": "sfw", "priority": 10, "config": {"seed": 0}}
+    assert json.loads(rebuilt({"id": "a", "payload": message, "metadata": {}}) or "") == message
+
+
+@pytest.mark.parametrize("kept", [None, "text", {}, {"id": "b"}])
+def test_what_is_not_the_jobs_own_message_is_not_taken_for_it(kept: object) -> None:
+    assert rebuilt({"id": "a", "payload": kept, "metadata": {}}) is None
+
+
 @pytest.mark.parametrize("metadata", [None, "text", {}, {"prompt": None}, {"prompt": 5}])
 def test_a_row_without_a_prompt_cannot_be_rebuilt(metadata: object) -> None:
     assert rebuilt({"metadata": metadata}) is None

@@ -109,7 +109,10 @@ class Reconciler:
 
 
 def rebuilt(row: Row) -> str | None:
-    """The message of a job made anew from its row, None where the row does not hold the prompt."""
+    """The message of a job: as the row has kept it, else made anew. None where the row does not hold the prompt."""
+    kept = row.get("payload")
+    if isinstance(kept, Mapping) and kept.get("id") == row["id"]:
+        return _compact(kept)
     metadata = row.get("metadata")
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("prompt"), str):
         return None
@@ -123,7 +126,11 @@ def rebuilt(row: Row) -> str | None:
         "created_at": row["created_at"],
         "metadata": {name: value for name, value in metadata.items() if name != "prompt"},
     }
-    return json.dumps(message | links, ensure_ascii=False, separators=(",", ":"))
+    return _compact(message | links)
+
+
+def _compact(message: Mapping[str, Any]) -> str:
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
 
 
 def made_at(row: Row) -> float:

@@ -116,7 +116,7 @@ begin
     perform private.pay(new.user_id, 'release', reserved, new.id, new.job_type);
     perform private.pay(new.user_id, 'debit', -reserved, new.id, new.job_type);
   elsif reserved is not null then
-    perform private.pay(new.user_id, 'refund', reserved, new.id, new.status::text);
+    perform private.pay(new.user_id, 'refund', reserved, new.id, new.job_type);
   end if;
   insert into public.usage_logs (user_id, job_id, job_type, quality, status, credits, seconds, cost_usd)
   values (

@@ -14,17 +14,17 @@ begin
   if p_profile.suspended then
     perform private.refuse(403, 'suspended', 'This account is suspended.');
   end if;
-  if p_kind.media = 'text' then -- answered within seconds, and given up by then
-    return;
-  end if;
-  select count(*) into waiting from public.jobs
-  where user_id = p_profile.id and status = 'queued' and job_type in (select type from public.job_types where media <> 'text');
+  -- Texts are counted apart: a prompt in better words must not wait for pictures to be done.
+  select count(*) into waiting from public.jobs j join public.job_types t on t.type = j.job_type
+  where j.user_id = p_profile.id and j.status = 'queued' and (t.media = 'text') = (p_kind.media = 'text');
   if waiting >= p_tier.waiting_jobs then
     perform private.refuse(429, 'waiting', format('%s jobs are waiting already.', waiting));
   end if;
   -- By the ledger, which users cannot shorten.
-  select count(*) filter (where kind = 'reserve') - count(*) filter (where kind = 'refund') into taken
-  from public.credit_ledger where user_id = p_profile.id and created_at >= today and kind in ('reserve', 'refund');
+  select count(*) into taken from public.credit_ledger l join public.job_types t on t.type = l.reason
+  where l.user_id = p_profile.id and l.created_at >= today and l.kind = 'reserve'
+    and (t.media = 'text') = (p_kind.media = 'text')
+    and not exists (select from public.credit_ledger r where r.job_id = l.job_id and r.kind = 'refund');
   if taken >= p_tier.daily_jobs then
     perform private.refuse(429, 'quota', format('The daily quota of %s jobs is used up.', p_tier.daily_jobs),
       ceil(extract(epoch from today + interval '1 day' - now()))::text);
@@ -150,9 +150,7 @@ begin
   values (job.id, job.user_id, job.job_type, job.quality, job.credits, job.rating, p_priority, job.seed, job.metadata,
           p_request, private.consent_for(p_profile.id, p_request), p_request ->> 'idempotency_key', p_draft_of)
   returning * into job;
-  if p_kind.media <> 'text' or job.credits > 0 then
-    perform private.reserve(p_profile, job);
-  end if;
+  perform private.reserve(p_profile, job);
   first := private.make_media(job, p_kind.media, outputs, first);
   update public.jobs set
     image_id = case p_kind.media when 'image' then first end,

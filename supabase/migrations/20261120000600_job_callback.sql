@@ -1,5 +1,11 @@
 -- How a worker's word becomes rows: assets first, then the status, all or nothing, and the same word again changes nothing.
 
+create or replace function private.lies_in(p_path text, p_folder text)
+returns boolean language sql immutable set search_path = '' as $$
+  select coalesce(starts_with(p_path, p_folder)
+    and substr(p_path, length(p_folder) + 1) ~ '^[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$', false)
+$$;
+
 -- The pictures or clips of a callback of either dialect, in order. The shared bucket is that of the dialect `objects`.
 create or replace function private.assets_of(p_body jsonb, p_job public.jobs)
 returns table (place integer, path text, thumbnail text, bucket text, facts jsonb)
@@ -28,8 +34,7 @@ begin
       case jsonb_typeof(item -> 'metadata') when 'object' then item -> 'metadata' else '{}' end
     from jsonb_array_elements(found) with ordinality as each (item, n)
   loop
-    if not coalesce(starts_with(path, folder) and substr(path, length(folder) + 1) ~ '^[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$', false)
-       or not coalesce(starts_with(thumbnail, folder), true) then
+    if not private.lies_in(path, folder) or not private.lies_in(coalesce(thumbnail, path), folder) then
       perform private.wrong('assets', 'assets do not all lie in the folder of the job''s user.');
     end if;
     return next;

@@ -14,7 +14,7 @@ from (values
   ('video7b_fast_enhanced', 100, array['video/mp4']),
   ('video7b_high_enhanced', 100, array['video/mp4']),
   ('reference_images', 20, array['image/png', 'image/jpeg', 'image/webp']),
-  ('system_assets', 20, array['image/png', 'image/jpeg', 'image/webp', 'image/svg+xml', 'video/mp4'])
+  ('system_assets', 20, array['image/png', 'image/jpeg', 'image/webp', 'video/mp4'])
 ) as wanted (id, mebibytes, types)
 on conflict (id) do update set
   public = false, file_size_limit = excluded.file_size_limit, allowed_mime_types = excluded.allowed_mime_types;

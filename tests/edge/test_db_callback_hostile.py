@@ -55,6 +55,7 @@ def evil_assets(db: Database, job: str) -> list[list[Any]]:
         [7],
         [{"thumbnail_url": f"{folder}0.png"}],
         [{"url": f"{folder}0.png", "thumbnail_url": other}],
+        [{"url": f"{folder}0.png", "thumbnail_url": f"{folder}../0.thumb.webp"}],
         [f"{folder}0.png", other],
         [f"{folder}{index}.png" for index in range(17)],
     ]

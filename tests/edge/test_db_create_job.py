@@ -42,10 +42,10 @@ def test_the_workers_read_the_message_of_every_type(db: Database, job_type: str)
 
 
 @pytest.mark.parametrize("job_type", TEN)
-def test_what_the_reconciler_rebuilds_means_the_same(db: Database, job_type: str) -> None:
+@pytest.mark.parametrize("row", ["to_jsonb(jobs)", "to_jsonb(jobs) - 'payload'"])
+def test_what_the_reconciler_rebuilds_means_the_same(db: Database, job_type: str, row: str) -> None:
     made = db.create(db.user(), job_type, config={"seed": 7}, metadata={"note": "at dusk"})
-    (row,) = db.sql("select to_jsonb(jobs) as row from public.jobs where id = %s", made["job"]["id"])
-    text = rebuilt(row["row"])
+    text = rebuilt(db.one(f"select {row} from public.jobs where id = %s", made["job"]["id"]))
     assert text is not None
     again, first = payload.parse(text), payload.parse(json.dumps(made["payload"]))
     assert resolve(again, PRESETS[job_type]) == resolve(first, PRESETS[job_type])
@@ -181,6 +181,19 @@ def test_the_daily_quota_counts_by_the_ledger_that_no_user_can_shorten(own_db: D
     own_db.sql("delete from public.jobs where user_id = %s", user)
     with refused("PT429", "quota"):
         own_db.job(user)
+
+
+def test_texts_and_pictures_do_not_use_up_each_others_places(own_db: Database) -> None:
+    own_db.sql("update public.tiers set daily_jobs = 2, waiting_jobs = 2 where tier = 'free'")
+    user = own_db.user()
+    for job_type in ("enhance_prompt", "image_fast"):
+        jobs = [own_db.job(user, job_type) for _ in range(2)]
+        with refused("PT429", "waiting"):
+            own_db.job(user, job_type)
+        for job in jobs:
+            own_db.hear(job, "completed", enhancedPrompt="a red bicycle in the rain")
+        with refused("PT429", "quota"):
+            own_db.job(user, job_type)
 
 
 def test_a_failed_job_does_not_count_against_the_quota(own_db: Database) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dbrig import OWNER, Database, installed, run
 
-from workers.local.postgres import PostgresServer, find_programs
+from workers.local.postgres import MIGRATIONS, PostgresServer, find_programs
 from workers.local.supabase.buckets import SHARED, buckets_of
 from workers.settings import load_presets
 
+OPTIONAL = MIGRATIONS.parent / "optional"
 PRESETS = {name: preset for name, preset in load_presets().items() if preset.media in ("image", "video")}
 OURS = "('public'::regnamespace, 'private'::regnamespace)"
 DEFINERS = f"""
@@ -200,3 +202,17 @@ def test_the_queries_that_are_asked_often_use_an_index(busy: Database, what: str
     plan = json.dumps(busy.one("explain (format json) " + query.format(**ids)))
     assert f'"Index Name": "{index}' in plan
     assert "Seq Scan" not in plan
+
+
+def test_the_bucket_of_the_other_dialect_is_an_option(own_db: Database) -> None:
+    own_db.server.execute(OPTIONAL / "workspace_temp.sql", own_db.name)
+    row = own_db.sql("select * from storage.buckets where id = %s", SHARED)[0]
+    wanted = buckets_of(PRESETS)[SHARED]
+    assert (row["file_size_limit"], tuple(row["allowed_mime_types"])) == (wanted.limit, wanted.content_types)
+    assert row["public"] is False
+
+
+def test_the_tools_configuration_names_every_function() -> None:
+    config = tomllib.loads((OPTIONAL.parent / "config.toml").read_text())
+    functions = {path.parent.name for path in (OPTIONAL.parent / "functions").glob("*/index.ts")}
+    assert config["functions"].keys() == functions
