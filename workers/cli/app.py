@@ -11,6 +11,7 @@ from workers.cli.dead import dead, replay
 from workers.cli.demo import demo
 from workers.cli.models import models
 from workers.cli.pause import pause, resume
+from workers.cli.prompt import prompt
 from workers.cli.run import run, supervise
 from workers.cli.screen import Commands
 from workers.cli.status import status
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, supervise, check, submit, status, pause, resume, replay):
+for command in (demo, run, supervise, check, submit, prompt, status, pause, resume, replay):
     app.command()(command)
 app.add_typer(dead, name="dead")
 app.add_typer(models, name="models")

@@ -51,7 +51,7 @@ def submit(
     from workers.local.supabase.payloads import Request
     from workers.settings import load_settings
 
-    preset = _preset(job_type)
+    preset = preset_of(job_type)
     config = _count(count, preset) | _size(size, preset) | ({} if seed is None else {"seed": seed})
     request = Request(str(uuid.uuid4()), user, preset, prompt, config=config)
     text = _payload(request, negative)
@@ -84,7 +84,7 @@ def _payload(request: Request, negative: str | None) -> str:
     return text
 
 
-def _preset(job_type: str) -> Preset:
+def preset_of(job_type: str) -> Preset:
     from workers.settings import load_presets
 
     presets = load_presets()

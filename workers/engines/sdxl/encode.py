@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from workers import emphasis
 from workers.engines import chunks
 from workers.engines.conditioning import Conditioning, text_notes
+from workers.engines.reading import Chunks, Piece, Read
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ROOM = 75
 REMEMBERED_TEXTS = 64
 """Encoded texts kept; one chunk takes 0.3 MB."""
+END_OF_WORD = "</w>"
 RATIO = (0.5, 2.0)
 """How far the mean of weighted embeddings is moved back at most: near zero the ratio of two means says nothing."""
 
@@ -116,12 +118,22 @@ def split(tokens: Sequence[Token], room: int = ROOM) -> list[Sequence[Token]]:
     return [tokens[chunk] for chunk in chunks.split([token.piece for token in tokens], room, (_comma, _word))]
 
 
+def reader(tokenizer: Any) -> Read:
+    """How this model reads texts, by its first encoder's tokenizer; the second has the same vocabulary."""
+
+    def read(text: str) -> Chunks:
+        chunked = split(tokenize(text, tokenizer))
+        return [[Piece(token.piece.removesuffix(END_OF_WORD), token.weight) for token in part] for part in chunked]
+
+    return read
+
+
 def _comma(piece: str, _: str) -> bool:
-    return piece.endswith(",</w>")
+    return piece.endswith(f",{END_OF_WORD}")
 
 
 def _word(piece: str, _: str) -> bool:
-    return piece.endswith("</w>")
+    return piece.endswith(END_OF_WORD)
 
 
 def _ids(chunk: Sequence[Token], tokenizer: Any) -> torch.Tensor:

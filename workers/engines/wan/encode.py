@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.engines import chunks
 from workers.engines.conditioning import Conditioning, text_notes
+from workers.engines.reading import Chunks, Piece, Read
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +97,17 @@ def windows(ids: Sequence[int], tokenizer: Any) -> list[Sequence[int]]:
     """The tokens of a text by window; each ends after punctuation, else before a word."""
     pieces = tokenizer.convert_ids_to_tokens(ids)
     return [ids[window] for window in chunks.split(pieces, USABLE, (_pause, _word))]
+
+
+def reader(tokenizer: Any) -> Read:
+    """How this model reads texts."""
+
+    def read(text: str) -> Chunks:
+        parts = windows(token_ids(text, tokenizer), tokenizer)
+        pieces = [tokenizer.convert_ids_to_tokens(part) for part in parts]
+        return [[Piece(piece.removeprefix(WORD_BEGINS)) for piece in part] for part in pieces]
+
+    return read
 
 
 def _pause(piece: str, _: str) -> bool:
