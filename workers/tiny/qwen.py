@@ -6,6 +6,7 @@ Random weights write rubbish, so every answer falls back to the user's prompt; a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,26 @@ CHAT = (
 def write(hf_home: Path, seed: int = 0) -> None:
     """Write both variants below `hf_home`: the same seed gives the same bytes."""
     quiet_libraries()
+    texts = [template.completion for template in load_rules().enhance.templates.values()]
     for variant in REPOSITORIES:
-        _write_variant(hf_home, variant, seed)
+        tokenizer = make_tokenizer(texts, STOPS[variant], VOCABULARY)
+        revision = hashlib.sha1(f"{variant} {seed}".encode(), usedforsecurity=False).hexdigest()
+        save(hf_home, variant, tokenizer, make_model(tokenizer, seed), revision)
 
 
-def _write_variant(hf_home: Path, variant: Variant, seed: int) -> None:
+def save(hf_home: Path, variant: Variant, tokenizer: Any, model: Any, revision: str) -> None:
+    """One variant as the only snapshot of its repository."""
     repository = hf_home / "hub" / f"models--{REPOSITORIES[variant].replace('/', '--')}"
-    revision = hashlib.sha1(f"{variant} {seed}".encode(), usedforsecurity=False).hexdigest()
     snapshot = repository / "snapshots" / revision
-    tokenizer = _tokenizer(STOPS[variant])
     tokenizer.save_pretrained(snapshot)
-    _model(tokenizer, seed).save_pretrained(snapshot)
+    model.save_pretrained(snapshot)
     (repository / "refs").mkdir(exist_ok=True)
     (repository / "refs" / "main").write_text(revision)
     make_readable(repository)
 
 
-def _tokenizer(end: str) -> Any:
-    """Byte-level BPE like the real one, trained on the templates; any text at all can be written with it."""
+def make_tokenizer(texts: Iterable[str], end: str, vocabulary: int) -> Any:
+    """Byte-level BPE like the real one, learned from texts; any text at all can be written with it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -58,17 +61,16 @@ def _tokenizer(end: str) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = bytes_only, decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=[END, TURN, TURN_END],
         initial_alphabet=bytes_only.alphabet(),
         show_progress=False,
     )
-    texts = [template.completion for template in load_rules().enhance.templates.values()]
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=END, chat_template=CHAT)
 
 
-def _model(tokenizer: Any, seed: int) -> Any:
+def make_model(tokenizer: Any, seed: int, size: Mapping[str, int] = SIZE) -> Any:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -78,7 +80,7 @@ def _model(tokenizer: Any, seed: int) -> Any:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
-        **SIZE,
+        **size,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

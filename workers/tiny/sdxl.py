@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     Tensors = dict[str, torch.Tensor]
 
 CHECKPOINT = "sdxl-lustify/lustifySDXLNSFWSFW_v20.safetensors"
-SIZES: Mapping[str, Mapping[str, Any]] = {
+Sizes = Mapping[str, Mapping[str, Any]]
+SIZES: Sizes = {
     "unet": {
         "addition_time_embed_dim": 8,
         "attention_head_dim": [2, 4, 4],
@@ -55,16 +56,17 @@ def write(folder: Path, seed: int = 0) -> None:
     checkpoint.chmod(0o644)
 
 
-def write_config(folder: Path) -> None:
-    """The shipped configuration with the small sizes; the tokenizers are always the shipped ones."""
-    for name in ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in SIZES)):
-        config = json.loads((CONFIG_DIR / "sdxl" / name).read_text()) | SIZES.get(name.split("/")[0], {})
+def write_config(folder: Path, sizes: Sizes = SIZES) -> None:
+    """The shipped configuration with other sizes; the tokenizers are always the shipped ones."""
+    for name in ("model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in sizes)):
+        config = json.loads((CONFIG_DIR / "sdxl" / name).read_text()) | dict(sizes.get(name.split("/")[0], {}))
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(config, indent=2))
 
 
-def models(config: Path, seed: int) -> dict[str, Any]:
-    """The four networks of a configuration by part, with random weights."""
+def models(config: Path, seed: int, *, plain: bool = False) -> dict[str, Any]:
+    """The four networks of a configuration by part, with random weights; `plain` ones are left as their libraries
+    make them, to be trained."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -77,8 +79,9 @@ def models(config: Path, seed: int) -> dict[str, Any]:
             "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(config / "text_encoder")),
             "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(config / "text_encoder_2")),
         }
-    _heed_words(networks["unet"])
-    _smooth(networks["vae"].decoder)
+    if not plain:
+        _heed_words(networks["unet"])
+        _smooth(networks["vae"].decoder)
     return networks
 
 

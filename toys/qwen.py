@@ -1,0 +1,36 @@
+"""The enhancer toy from nothing to a Hugging Face cache with a base and an Instruct snapshot of the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from toys import sizes
+from toys.loop import Plan, Report, fit
+from toys.train_qwen import corpus, enhancer_loss
+from workers.engines.qwen.snapshot import REPOSITORIES
+from workers.tiny import qwen as tiny
+
+PLAN = Plan("qwen", 4000, 2e-3)
+
+
+def train(folder: Path, device: str, plan: Plan = PLAN, seed: int = 0) -> tuple[Any, dict[str, Report]]:
+    tokenizer = tiny.make_tokenizer(corpus(seed), tiny.END, sizes.QWEN_VOCABULARY)
+    model = tiny.make_model(tokenizer, seed, sizes.QWEN).to(device)
+    return model, {"qwen": fit({"model": model}, enhancer_loss(model, tokenizer, device), plan, folder, seed)}
+
+
+def export(model: Any, hf_home: Path, seed: int = 0) -> None:
+    """Both snapshots in bfloat16, named by what is in them."""
+    import torch
+
+    texts = corpus(seed)
+    model = model.cpu().to(torch.bfloat16)
+    digest = hashlib.sha1(usedforsecurity=False)
+    for tensor in model.state_dict().values():
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    for variant in REPOSITORIES:
+        tokenizer = tiny.make_tokenizer(texts, tiny.STOPS[variant], sizes.QWEN_VOCABULARY)
+        model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+        tiny.save(hf_home, variant, tokenizer, model, digest.hexdigest())

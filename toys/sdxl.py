@@ -1,0 +1,97 @@
+"""The SDXL toy from nothing to one file with the original key names."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toys import sizes
+from toys.fillers import fillers
+from toys.loop import Plan, Report, fit
+from toys.text import Texts
+from toys.train_sdxl import Album, Reader, album, denoiser_loss, scenes
+from toys.train_vae import vae_loss
+from workers.engines.sdxl.load import tokenizers
+from workers.tiny import sdxl as tiny
+
+Trained = tuple[dict[str, Any], dict[str, Report]]
+
+ALBUM = 20_000
+BATCH = 32
+PARTS = ("text_encoder", "text_encoder_2", "unet")
+PLANS: Mapping[str, Plan] = {
+    "parts": Plan("sdxl_vae_parts", 6000, 2e-3),
+    "vae": Plan("sdxl_vae", 1500, 7e-4),
+    "denoiser": Plan("sdxl_denoiser", 12_000, 1e-3),
+}
+
+
+def train(folder: Path, device: str, plans: Mapping[str, Plan] = PLANS, seed: int = 0) -> Trained:
+    """All networks, trained in stages whose checkpoints lie in `folder`, and the reports by stage."""
+    networks, texts = _networks(seed)
+    for network in networks.values():
+        network.to(device)
+    vae = networks["vae"]
+    reports = {
+        "parts": fit({"vae": vae}, vae_loss(vae, 12, 32, device), plans["parts"], folder, seed),
+        "vae": fit({"vae": vae}, vae_loss(vae, 8, sizes.SDXL_SIDE, device), plans["vae"], folder, seed),
+    }
+    pictures = _album(vae, folder / "sdxl_album.pt", seed)
+    learners = {part: networks[part] for part in PARTS}
+    reader = Reader(texts, fillers("sdxl", "image"))
+    loss = denoiser_loss(learners, pictures, reader, BATCH, device)
+    reports["denoiser"] = fit(learners, loss, plans["denoiser"], folder, seed)
+    vae.register_to_config(scaling_factor=pictures.scale)
+    return networks | {"texts": texts}, reports
+
+
+def export(networks: Mapping[str, Any], root: Path) -> None:
+    """The checkpoint and its configuration below `root`, a MODEL_ROOT."""
+    import torch
+    from safetensors.torch import save_file
+
+    checkpoint = root / tiny.CHECKPOINT
+    config = checkpoint.parent / "config"
+    vae_sizes = {**sizes.SDXL["vae"], "scaling_factor": networks["vae"].config.scaling_factor}
+    tiny.write_config(config, {**sizes.SDXL, "vae": vae_sizes})
+    whole = tiny.models(config, seed=0)
+    for part, network in whole.items():
+        network.load_state_dict(_with_all_tokens(networks[part].cpu().state_dict(), networks["texts"]))
+    tensors = tiny.original_layout(whole)
+    save_file({key: tensor.to(torch.float16).contiguous() for key, tensor in tensors.items()}, checkpoint)
+    checkpoint.chmod(0o644)
+
+
+def _networks(seed: int) -> tuple[dict[str, Any], Texts]:
+    """As configured, but for embeddings of the small vocabulary."""
+    import torch
+
+    texts = Texts(list(tokenizers().values()), fillers("sdxl", "image"))
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = {
+            part: {**sizes.SDXL[part], "vocab_size": texts.size} for part in ("text_encoder", "text_encoder_2")
+        }
+        tiny.write_config(Path(folder), {**sizes.SDXL, **vocabulary})
+        networks = tiny.models(Path(folder), seed, plain=True)
+    torch.manual_seed(seed)
+    return networks, texts
+
+
+def _album(vae: Any, file: Path, seed: int) -> Album:
+    """Drawn once: `file` keeps the latents, and the seed says what they show."""
+    import torch
+
+    if not file.is_file():
+        pictures = album(vae, ALBUM, seed)
+        torch.save({"latents": pictures.latents.cpu(), "scale": pictures.scale}, file)
+    known = torch.load(file, weights_only=True)
+    return Album(known["latents"], tuple(wish for wish, _ in scenes(ALBUM, seed)), known["scale"])
+
+
+def _with_all_tokens(state: dict[str, Any], texts: Texts) -> dict[str, Any]:
+    return {
+        name: texts.whole(tensor) if name.endswith("token_embedding.weight") else tensor
+        for name, tensor in state.items()
+    }

@@ -1,0 +1,123 @@
+"""Captions to latents: the SDXL toy's denoiser, together with its text encoders."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from toys.fillers import Fillers
+from toys.loop import Chance
+from toys.sizes import SDXL_SIDE
+from toys.text import Texts, encode
+from toys.train_vae import tensor
+from toys.words import caption, describe, padded, partly
+from toys.world import Scene, Wish, any_wish, draw, fill
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENCODED_AT_ONCE = 64
+UNCONDITIONAL = 0.13
+ZEROS = 0.5
+"""Share of pictures without a caption, and among them of those whose embeddings are zeros, which is how the pipeline
+reads an empty negative prompt; the others read the negative prompt that this deployment adds."""
+LONG_BATCHES = 0.35
+"""Share of batches in two chunks of text: a worker's negative prompt has two, so its prompt is filled up to two."""
+LAST_WORDS = 0.4
+"""Among those the share of captions that stand at the very end, behind a chunk of other words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """Pictures as latents, scaled as the denoiser sees them, and all that can be said of each."""
+
+    latents: Tensor
+    wishes: tuple[Wish, ...]
+    scale: float
+
+
+def scenes(number: int, seed: int) -> list[tuple[Wish, Scene]]:
+    """The same for the same seed."""
+    chance = random.Random(seed)
+    return [fill(any_wish(chance), chance, width=SDXL_SIDE, height=SDXL_SIDE) for _ in range(number)]
+
+
+def album(vae: Any, number: int, seed: int) -> Album:
+    """Draw and encode; `scale` brings the latents to a standard deviation of one."""
+    import torch
+
+    known, latents = scenes(number, seed), []
+    with torch.no_grad():
+        for start in range(0, number, ENCODED_AT_ONCE):
+            some = [scene for _, scene in known[start : start + ENCODED_AT_ONCE]]
+            pixels = tensor([draw(scene, width=SDXL_SIDE, height=SDXL_SIDE)[0] for scene in some]).to(vae.device)
+            latents.append(vae.encode(pixels).latent_dist.mean.cpu())
+    together = torch.cat(latents)
+    scale = round(float(1 / together.std()), 5)
+    return Album(together * scale, tuple(wish for wish, _ in known), scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What a batch reads: chunks of tokens, one or two a picture, and which pictures read nothing at all."""
+
+    texts: Texts
+    fillers: Fillers
+
+    def prompts(self, wishes: list[Wish], chance: random.Random) -> tuple[list[list[list[int]]], list[bool]]:
+        long = chance.random() < LONG_BATCHES
+        empty = [chance.random() < UNCONDITIONAL for _ in wishes]
+        said = [self._said(wish, nothing, long, chance) for wish, nothing in zip(wishes, empty, strict=True)]
+        zeros = [nothing and chance.random() < ZEROS for nothing in empty]
+        return [self._chunks(text, 2 if long else 1) for text in said], zeros
+
+    def _said(self, wish: Wish, nothing: bool, long: bool, chance: random.Random) -> str:
+        if nothing:
+            return chance.choice((*self.fillers.negatives, self.fillers.around("", chance)))
+        told = partly(wish, chance)
+        core = caption(told, chance)
+        if long and chance.random() < LAST_WORDS:
+            return padded(core, self.fillers.some(chance, 40), chance, before=True)
+        if chance.random() < 0.08:
+            return describe(wish, core, chance)
+        return self.fillers.around(core, chance)
+
+    def _chunks(self, text: str, number: int) -> list[list[int]]:
+        """The first chunk and the last, so that what stands at the end is read; filled up with empty ones."""
+        chunks = self.texts.chunks(text)
+        if len(chunks) > number:
+            chunks = chunks[:1] if number == 1 else [chunks[0], chunks[-1]]
+        return chunks + [[]] * (number - len(chunks))
+
+
+def denoiser_loss(networks: Mapping[str, Any], pictures: Album, reader: Reader, batch: int, device: str) -> Any:
+    """A loss for `fit`: tell the noise in latents, as SDXL does."""
+    from diffusers import DDPMScheduler
+
+    schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    encoders = (networks["text_encoder"], networks["text_encoder_2"])
+    sizes = [SDXL_SIDE, SDXL_SIDE, 0, 0, SDXL_SIDE, SDXL_SIDE]
+
+    def loss(chance: Chance) -> Tensor:
+        import torch
+
+        index = torch.randint(len(pictures.latents), (batch,), generator=chance.noise)
+        prompts, zeros = reader.prompts([pictures.wishes[i] for i in index.tolist()], chance.words)
+        embeds, pooled = encode(encoders, reader.texts, prompts)
+        heard = 1.0 - torch.tensor(zeros, device=device, dtype=embeds.dtype)
+        noise = torch.randn((batch, *pictures.latents.shape[1:]), generator=chance.noise)
+        times = torch.randint(1000, (batch,), generator=chance.noise)
+        noisy = schedule.add_noise(pictures.latents[index], noise, times)
+        added = {
+            "text_embeds": pooled * heard[:, None],
+            "time_ids": torch.tensor([sizes] * batch, device=device, dtype=embeds.dtype),
+        }
+        told = networks["unet"](
+            noisy.to(device), times.to(device), embeds * heard[:, None, None], added_cond_kwargs=added
+        ).sample
+        total: Tensor = (told.float() - noise.to(device)).pow(2).mean()
+        return total
+
+    return loss
