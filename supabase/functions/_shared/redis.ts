@@ -50,7 +50,8 @@ async function pipeline(commands: Command[]): Promise<Reply[]> {
   throw new QueueError("unknown", "the queue's answer was not understood");
 }
 
-async function send(commands: Command[]): Promise<Response> {
+/** A broken connection is tried once more, since nothing here does harm twice: workers make a job that waits twice once. */
+async function send(commands: Command[], again = true): Promise<Response> {
   const url = required("UPSTASH_REDIS_REST_URL").replace(/\/+$/, "");
   const headers = {
     "Authorization": `Bearer ${required("UPSTASH_REDIS_REST_TOKEN")}`,
@@ -60,7 +61,9 @@ async function send(commands: Command[]): Promise<Response> {
   try {
     return await fetch(`${url}/pipeline`, { method: "POST", headers, body, signal: AbortSignal.timeout(PATIENCE_MS) });
   } catch (error) {
-    const unsent = error instanceof Error && /\(Connect\)|dns error|Connection refused/i.test(error.message);
+    const late = error instanceof Error && error.name === "TimeoutError";
+    if (again && !late) return await send(commands, false);
+    const unsent = error instanceof Error && /\(Connect\)|dns error/i.test(`${error.message} ${error.cause}`);
     throw new QueueError(unsent ? "refused" : "unknown", "the queue did not answer");
   }
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -20,14 +20,20 @@ PATIENCE = 60.0
 
 
 class Gate:
-    """The application. `functions` are name -> address. `service` is the key that callers have; `lite` knows another:
-    it takes no legacy keys. `seen` are the callbacks in the order of their answers.
+    """The application. `functions` are name -> address. `service` are the keys that callers may have, of both
+    kinds; `lite` knows another, for it takes no legacy ones. `seen` are the callbacks in the order of their answers.
     """
 
     def __init__(
-        self, *, lite: str, functions: Mapping[str, str], service: str, keys: tuple[str, str], jwks: Sequence[Any] = ()
+        self,
+        *,
+        lite: str,
+        functions: Mapping[str, str],
+        service: Collection[str],
+        keys: tuple[str, str],
+        jwks: Sequence[Any] = (),
     ) -> None:
-        self._lite, self._functions, self._service = lite, functions, service
+        self._lite, self._functions, self._service = lite, functions, frozenset(service)
         self._publishable, self._secret = keys
         self._jwks = list(jwks)
         self._http = httpx.AsyncClient(timeout=PATIENCE, verify=False)  # noqa: S501  plain HTTP on this machine
@@ -65,7 +71,7 @@ class Gate:
         key, bearer = headers.pop("apikey", ""), headers.get("authorization", "").removeprefix("Bearer ")
         if bearer.startswith("sb_") or not (key or bearer):
             return None if not request.query_params.get("token") else headers
-        if self._service in (key, bearer):
+        if not self._service.isdisjoint((key, bearer)):
             headers.pop("authorization", None)
             return headers | {"apikey": self._secret}
         return headers | {"apikey": self._publishable}
@@ -74,7 +80,7 @@ class Gate:
         """The answer, or a gateway's own 502 where nobody listens."""
         target = base + request.scope["raw_path"].decode()
         query = request.scope["query_string"].decode()
-        passed = {name: value for name, value in headers.items() if name not in OF_ONE_HOP}
+        passed = [(n.encode(), value.encode("latin-1")) for n, value in headers.items() if n not in OF_ONE_HOP]
         try:
             answer = await self._http.request(
                 request.method, f"{target}?{query}" if query else target, headers=passed, content=await request.body()

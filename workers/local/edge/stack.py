@@ -7,12 +7,12 @@ import secrets
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -25,7 +25,7 @@ from workers.local.postgres import OWNER, PostgresServer
 from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
 from workers.local.stack import SECRET, TOKEN
-from workers.local.supabase.keys import Keys
+from workers.local.supabase.keys import KeyKind, Keys
 from workers.local.supabase.results import File, Result, write_results
 from workers.web import auth_headers
 
@@ -35,6 +35,8 @@ DATABASE = "ourvidz"
 TERMINAL = ("completed", "failed", "cancelled")
 USER = "11111111-1111-4111-8111-111111111111"
 CREDITS = 1000
+FLAGS = ("--no-remote", "--no-npm", "--allow-env", "--allow-net=127.0.0.1")
+"""A function needs the environment and the network, and no package."""
 
 
 class EdgeStack:
@@ -47,14 +49,15 @@ class EdgeStack:
     def __init__(
         self,
         *,
-        key_kind: Literal["legacy", "secret"] = "legacy",
+        key_kind: KeyKind = "legacy",
         port: int = 0,
         jwks: tuple[Any, ...] = (),
         **settings: str,
     ) -> None:
         deno.require()
-        self._secret = secrets.token_urlsafe(32)
-        self.keys = Keys(key_kind, self._secret.encode())
+        self.secret = secrets.token_urlsafe(32)
+        other: KeyKind = "secret" if key_kind == "legacy" else "legacy"
+        self.keys, self.other_keys = (Keys(kind, self.secret.encode()) for kind in (key_kind, other))
         self._port, self._jwks, self._settings = port, jwks, settings
         self.gateway_faults, self.faults = Faults(), Faults()
         self.postgres = PostgresServer()
@@ -125,8 +128,9 @@ class EdgeStack:
 
     def client(self, user_id: str = USER) -> httpx.Client:
         """The browser of a signed-in user."""
-        headers = {"Authorization": f"Bearer {self.keys.user_token(user_id)}", "apikey": "sb_publishable_local"}
-        return httpx.Client(base_url=self.supabase.url, headers=headers, timeout=60, verify=False)  # noqa: S501  plain HTTP
+        return self._client(
+            {"Authorization": f"Bearer {self.keys.user_token(user_id)}", "apikey": "sb_publishable_local"}
+        )
 
     def submit(self, job_type: str, prompt: str, *, user_id: str = USER, **config: Any) -> str:
         """Queue a job as the browser does and return its id."""
@@ -161,6 +165,14 @@ class EdgeStack:
         """Where an object's bytes lie, whether it is there or not."""
         return self.folder / "objects" / bucket / ("_" + quote(path, safe="!~*'()"))
 
+    @contextmanager
+    def function(self, name: str, **settings: str) -> Iterator[str]:
+        """The address of one more instance of a function, with other settings, for as long as the context lasts."""
+        program = deno.Program(FUNCTIONS / name / "index.ts", self._environment() | settings, FLAGS, self._log)
+        with closing(program):
+            program.wait()
+            yield program.url
+
     def write_results(self, folder: Path) -> Path:
         """Leave a page that opens from disk, and the files it shows, in a folder. Returns the page."""
         said = {
@@ -183,22 +195,27 @@ class EdgeStack:
     def _start(self, opened: ExitStack) -> None:
         """The gate takes its place before the programs start, since functions are told its address."""
         lite_keys = f"sb_publishable_{secrets.token_urlsafe(16)}", f"sb_secret_{secrets.token_urlsafe(16)}"
-        lite = self._program(deno.LITE, self._lites_environment(lite_keys), ["--allow-all"])
+        lite = self._program(deno.LITE, self._lites_environment(lite_keys), ("--allow-all",))
         addresses: dict[str, str] = {}
-        self.gate = Gate(lite=lite.url, functions=addresses, service=self.keys.service, keys=lite_keys, jwks=self._jwks)
+        self.gate = Gate(
+            lite=lite.url,
+            functions=addresses,
+            service=(self.keys.service, self.other_keys.service),
+            keys=lite_keys,
+            jwks=self._jwks,
+        )
         server = LocalServer(Faulty(self.gate, self.faults), self._port, close=self.gate.close)
         self.supabase = opened.enter_context(server)
-        self.http = opened.enter_context(
-            httpx.Client(base_url=self.supabase.url, headers=auth_headers(self.keys.service), timeout=60, verify=False)  # noqa: S501
-        )
+        self.http = opened.enter_context(self._client(auth_headers(self.keys.service)))
         for name in NAMES:
-            flags = ["--no-remote", "--no-npm", "--allow-env", "--allow-net=127.0.0.1"]
-            file = FUNCTIONS / name / "index.ts"
-            addresses[name] = self._program(file, self._functions_environment(), flags).url
+            addresses[name] = self._program(FUNCTIONS / name / "index.ts", self._environment(), FLAGS).url
         with ThreadPoolExecutor(len(self._programs)) as pool:
             list(pool.map(deno.Program.wait, self._programs))
 
-    def _program(self, file: Path, env: Mapping[str, str], flags: list[str]) -> deno.Program:
+    def _client(self, headers: Mapping[str, str]) -> httpx.Client:
+        return httpx.Client(base_url=self.supabase.url, headers=headers, timeout=60, verify=False)  # noqa: S501  plain HTTP
+
+    def _program(self, file: Path, env: Mapping[str, str], flags: Sequence[str]) -> deno.Program:
         self._programs.append(deno.Program(file, env, flags, self._log))
         return self._programs[-1]
 
@@ -213,17 +230,14 @@ class EdgeStack:
             "LITE_FILES": str(self.folder / "objects"),
             "LITE_PUBLISHABLE_KEY": publishable,
             "LITE_SECRET_KEY": secret,
-            "JWT_SECRET": self._secret,
+            "JWT_SECRET": self.secret,
         }
 
-    def _functions_environment(self) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         """What the platform gives to functions, and the deployment's secrets."""
         key = self.keys.service
-        own = (
-            {"SUPABASE_SECRET_KEYS": json.dumps({"default": key})}
-            if key.startswith("sb_")
-            else {"SUPABASE_SERVICE_ROLE_KEY": key}
-        )
+        new = {"SUPABASE_SECRET_KEYS": json.dumps({"default": key})}
+        own = new if key.startswith("sb_") else {"SUPABASE_SERVICE_ROLE_KEY": key}
         queue = {name: value for name, value in self.env.items() if name.startswith("UPSTASH_")}
-        secrets_of_ours = {"JWT_SECRET": self._secret, "JOB_CALLBACK_SECRET": SECRET, **self._settings}
-        return {"SUPABASE_URL": self.supabase.url, **own, **queue, **secrets_of_ours}
+        ours = {"JWT_SECRET": self.secret, "JOB_CALLBACK_SECRET": SECRET, **self._settings}
+        return {"SUPABASE_URL": self.supabase.url, **own, **queue, **ours}
