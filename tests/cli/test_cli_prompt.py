@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from terminal import call, call_json
 
-from workers.tiny.wan import FOLDER, _write_tokenizer
+from workers.tiny.wan import FOLDER, write_tokenizer
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -66,7 +66,7 @@ def test_the_video_models_tokenizer_is_asked_for_by_its_place(tmp_path: Path) ->
 
 
 def test_the_video_models_tokens_are_counted_where_its_tokenizer_lies(tmp_path: Path) -> None:
-    _write_tokenizer(tmp_path / "models" / FOLDER / "google" / "umt5-xxl")
+    write_tokenizer(tmp_path / "models" / FOLDER / "google" / "umt5-xxl")
     facts = shown("video_fast", "a red bicycle")
     assert facts["notes"] == []
     assert facts["prompt"]["tokens"] == sum(map(len, facts["prompt"]["chunks"])) > 3

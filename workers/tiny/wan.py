@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.settings import CONFIG_DIR
+from workers.weights import make_readable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SIZES: Mapping[str, Mapping[str, Any]] = {
+Sizes = Mapping[str, Mapping[str, Any]]
+SIZES: Sizes = {
     "transformer": {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 48, "text_dim": 32},
     "vae": {"base_dim": 8},
     "text_encoder": {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_heads": 4, "num_layers": 2, "vocab_size": 512},
@@ -29,6 +31,7 @@ GAINS: Mapping[str, float] = {
     "decoder.conv_out.weight": 3.0,
     "proj_out.weight": 4.0,
     "condition_embedder.text_embedder.linear_2.weight": 3.0,
+    "vace_patch_embedding.weight": 16.0,
 }
 """Random weights paint grey whatever is asked; with these, pictures have contrast and prompt and solver show."""
 
@@ -42,6 +45,8 @@ SENTENCES = (
 )
 
 FOLDER = "wan2.1-t2v-1.3b"
+VACE_FOLDER = "wan2.1-vace-1.3b-diffusers"
+VACE_SIZES: Mapping[str, Any] = {"vace_layers": [0, 1], "vace_in_channels": 96}
 Renames = tuple[tuple[str, str], ...]
 
 TRANSFORMER_NAMES: Renames = (
@@ -101,18 +106,22 @@ TEXT_ENCODER_NAMES: Renames = (
 
 def write(folder: Path, seed: int = 0) -> None:
     """Write the authors' layout below `folder`, a MODEL_ROOT, and in it the configuration of the small sizes."""
+    root = folder / FOLDER
+    save(root, *_models(seed))
+    write_tokenizer(root / "google" / "umt5-xxl")
+    write_config(root / "config")
+
+
+def save(root: Path, transformer: nn.Module, vae: nn.Module, text_encoder: nn.Module) -> None:
+    """The three networks as their authors' files in `root`, the text encoder in bf16."""
     import torch
     from safetensors.torch import save_file
 
-    root = folder / FOLDER
     root.mkdir(parents=True, exist_ok=True)
-    transformer, vae, text_encoder = _models(seed)
     save_file(_originals(transformer, TRANSFORMER_NAMES), root / "diffusion_pytorch_model.safetensors")
     torch.save(_originals(vae, VAE_NAMES), root / "Wan2.1_VAE.pth")
     encoder = {name: tensor.bfloat16() for name, tensor in _originals(text_encoder, TEXT_ENCODER_NAMES).items()}
     torch.save(encoder, root / "models_t5_umt5-xxl-enc-bf16.pth")
-    _write_tokenizer(root / "google" / "umt5-xxl")
-    _write_config(root / "config")
     (root / "diffusion_pytorch_model.safetensors").chmod(0o644)
 
 
@@ -120,11 +129,23 @@ def write_diffusers(folder: Path, seed: int = 0) -> None:
     """The same weights in the layout of the diffusers library, in fp32 as the public one is."""
     root = folder / FOLDER
     transformer, vae, text_encoder = _models(seed)
-    _write_config(root)
+    write_config(root)
     transformer.save_pretrained(root / "transformer")
     vae.save_pretrained(root / "vae")
     text_encoder.save_pretrained(root / "text_encoder")
-    _write_tokenizer(root / "tokenizer")
+    write_tokenizer(root / "tokenizer")
+
+
+def write_vace(folder: Path, config: Path | None = None, seed: int = 0) -> None:
+    """VACE's transformer below `folder`, a MODEL_ROOT, for a video model whose transformer has this `config.json`."""
+    from diffusers import WanVACETransformer3DModel
+
+    with _seeded(seed):
+        wanted = {**(config_of("transformer") if config is None else json.loads(config.read_text())), **VACE_SIZES}
+        transformer = WanVACETransformer3DModel.from_config(wanted)
+    _tune(transformer, frozenset(WanVACETransformer3DModel._keep_in_fp32_modules))
+    transformer.save_pretrained(folder / VACE_FOLDER / "transformer")
+    make_readable(folder / VACE_FOLDER)
 
 
 def _models(seed: int) -> tuple[Any, Any, Any]:
@@ -133,9 +154,9 @@ def _models(seed: int) -> tuple[Any, Any, Any]:
     from transformers import UMT5Config, UMT5EncoderModel
 
     with _seeded(seed):
-        transformer = WanTransformer3DModel.from_config(_config("transformer"))
-        vae = AutoencoderKLWan.from_config(_config("vae"))
-        text_encoder = UMT5EncoderModel(UMT5Config(**_config("text_encoder")))
+        transformer = WanTransformer3DModel.from_config(config_of("transformer"))
+        vae = AutoencoderKLWan.from_config(config_of("vae"))
+        text_encoder = UMT5EncoderModel(UMT5Config(**config_of("text_encoder")))
     kept = frozenset(WanTransformer3DModel._keep_in_fp32_modules)
     for model in (transformer, vae, text_encoder):
         _tune(model, kept if model is transformer else frozenset())
@@ -174,18 +195,19 @@ def _original_name(name: str, renames: Renames) -> str:
     return name
 
 
-def _config(component: str) -> dict[str, Any]:
+def config_of(component: str, sizes: Sizes = SIZES) -> dict[str, Any]:
+    """The shipped configuration of a component with other sizes."""
     shipped: dict[str, Any] = json.loads((CONFIG_DIR / "wan" / component / "config.json").read_text())
-    return {**shipped, **SIZES[component]}
+    return {**shipped, **sizes[component]}
 
 
-def _write_config(folder: Path) -> None:
+def write_config(folder: Path, sizes: Sizes = SIZES) -> None:
     shutil.copytree(CONFIG_DIR / "wan", folder, dirs_exist_ok=True)
-    for component in SIZES:
-        (folder / component / "config.json").write_text(json.dumps(_config(component), indent=2))
+    for component in sizes:
+        (folder / component / "config.json").write_text(json.dumps(config_of(component, sizes), indent=2))
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path, sentences: Sequence[str] = SENTENCES * 3, vocabulary: int = 256) -> None:
     """A sentencepiece model learned from a few sentences, with the special tokens where umT5 has them."""
     import sentencepiece
     from transformers import T5Tokenizer
@@ -193,9 +215,9 @@ def _write_tokenizer(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "spiece.model").open("wb") as model:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(SENTENCES * 3),
+            sentence_iterator=iter(sentences),
             model_writer=model,
-            vocab_size=256,
+            vocab_size=vocabulary,
             hard_vocab_limit=False,
             pad_id=0,
             eos_id=1,
