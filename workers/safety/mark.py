@@ -1,6 +1,6 @@
 """What the mark in the pixels says: 32 bits that lead to a job, for those who hold the key.
 
-24 bits are a tag, an HMAC of the job id; 8 are an HMAC of the tag, so that a mark can be told from chance without
+22 bits are a tag, an HMAC of the job id; 10 are an HMAC of the tag, so that a mark can be told from chance without
 knowing any job. A damaged mark is read with the help of known jobs: the nearest one, if it is near beyond chance.
 """
 
@@ -13,11 +13,9 @@ from hashlib import sha256
 from itertools import product
 from math import comb
 
-BITS = 32
-TAG_BYTES = 3
-BYTES = BITS // 8
-DOUBTS = 3
-"""The weakest bits of a reading, which are tried both ways: one in 32 readings of noise then fits together."""
+BITS, CHECK_BITS = 32, 10
+DOUBTS = 2
+"""The weakest bits of a reading, which are tried both ways: one in 256 readings of noise then fits together."""
 
 CHANCE = 1e-3
 """The most likely a match may be by chance, with all known jobs and all looks at the picture counted in."""
@@ -35,8 +33,8 @@ class Match:
 
 def code_of(job_id: str, key: bytes) -> int:
     """The mark of a job's outputs."""
-    tag = hmac.digest(key, b"tag:" + job_id.encode(), sha256)[:TAG_BYTES]
-    return int.from_bytes(tag + _check(tag, key), "big")
+    tag = _keyed(key, f"tag:{job_id}", BITS - CHECK_BITS)
+    return tag << CHECK_BITS | _check(tag, key)
 
 
 def bits_of(code: int) -> tuple[int, ...]:
@@ -77,9 +75,13 @@ def _readings(logits: Sequence[float]) -> Iterator[int]:
 
 
 def _fits(code: int, key: bytes) -> bool:
-    read = code.to_bytes(BYTES, "big")
-    return hmac.compare_digest(read[TAG_BYTES:], _check(read[:TAG_BYTES], key))
+    return code & (1 << CHECK_BITS) - 1 == _check(code >> CHECK_BITS, key)
 
 
-def _check(tag: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, b"check:" + tag, sha256)[: BYTES - TAG_BYTES]
+def _check(tag: int, key: bytes) -> int:
+    return _keyed(key, f"check:{tag}", CHECK_BITS)
+
+
+def _keyed(key: bytes, text: str, bits: int) -> int:
+    """So many bits of an HMAC."""
+    return int.from_bytes(hmac.digest(key, text.encode(), sha256)[:4], "big") >> 32 - bits
