@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -234,6 +235,15 @@ def test_what_was_made_for_a_cancelled_job_is_removed(browser):
     }
     assert not edge.file("image_fast", path).exists()
     assert browser.signs("image_fast", path).status_code == 400
+
+
+def test_a_secret_in_the_form_of_standard_webhooks_is_understood(worker):
+    secret = "whsec_" + base64.b64encode(b"thirty-two bytes that nobody else").decode()
+    content = json.dumps(worker.body("processing")).encode()
+    with worker.edge.function("job-callback", JOB_CALLBACK_SECRET=secret) as address:
+        good = sign(secret, content, "id", int(time.time()))
+        assert post(address, content, sign(secret[:-4], content, "id", int(time.time()))).status_code == 401
+        assert post(address, content, good).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["new", "legacy"])

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -28,9 +29,15 @@ def claims(user: str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (said | changes).items() if value is not None}
 
 
-def asks(edge: EdgeStack, token: str, scheme: str = "Bearer") -> httpx.Response:
+@pytest.fixture(autouse=True)
+def _without_faults(edge) -> Iterator[None]:
+    yield
+    edge.faults.clear()
+
+
+def asks(edge: EdgeStack, token: str, scheme: str = "Bearer", address: str = "") -> httpx.Response:
     headers = {"Authorization": f"{scheme} {token}".encode()}
-    url = f"{edge.supabase.url}/functions/v1/queue-job"
+    url = address or f"{edge.supabase.url}/functions/v1/queue-job"
     return httpx.post(url, headers=headers, json={"jobType": "image_fast", "prompt": PROMPT}, timeout=30, verify=False)
 
 
@@ -44,6 +51,30 @@ def test_a_session_of_a_published_key_is_its_users(edge, user, algorithm):
 def test_a_session_of_the_projects_secret_is_its_users(edge, user):
     answer = asks(edge, edge.keys.user_token(user))
     assert (answer.status_code, answer.json()["job"]["user_id"]) == (200, user)
+
+
+def test_without_the_secret_the_sign_in_service_is_asked(edge, user):
+    good = edge.keys.user_token(user)
+    with edge.function("queue-job", JWT_SECRET="") as address:
+        assert asks(edge, good, address=address).status_code == 200
+        assert asks(edge, signed(b"a guess", claims(user)), address=address).status_code == 401
+        edge.faults.add("error", path="/auth/v1/user", status=502, count=1)
+        assert asks(edge, good, address=address).status_code == 503
+
+
+def test_while_published_keys_cannot_be_read_nobody_is_sent_away(edge, user):
+    token = jwt.encode(claims(user), KEYS["ES256"][0], "ES256", headers={"kid": "ES256"})
+    with edge.function("queue-job") as address:
+        edge.faults.add("error", path="/auth/v1/.well-known/*", status=502, html=True, count=1)
+        assert [asks(edge, token, address=address).status_code for _ in range(2)] == [503, 200]
+
+
+def test_published_keys_may_lie_in_the_environment(edge, user):
+    token = jwt.encode(claims(user), KEYS["EdDSA"][0], "EdDSA", headers={"kid": "EdDSA"})
+    for given in (JWKS, {"keys": JWKS}):
+        with edge.function("queue-job", SUPABASE_JWKS=json.dumps(given)) as address:
+            edge.faults.add("error", path="/auth/*", status=502)
+            assert asks(edge, token, address=address).status_code == 200
 
 
 def test_a_token_without_a_key_id_is_tried_with_every_key(edge, user):

@@ -2,7 +2,7 @@
 
 import { type Bytes, fromBase64, hmacMatches, utf8 } from "./bytes.ts";
 import { Refusal, Unreachable } from "./errors.ts";
-import { projectUrl, setting } from "./settings.ts";
+import { keyHeaders, projectUrl, serviceKey, setting } from "./settings.ts";
 
 export interface Claims {
   sub?: unknown;
@@ -38,6 +38,7 @@ const ALGORITHMS: Record<string, { kty: string; imports: Algorithm | EcKeyImport
 };
 const LONGEST = 8192;
 const SKEW = 60;
+const PATIENCE_MS = 5000;
 const KEEP_MS = 600_000;
 const ASK_AGAIN_MS = 30_000;
 
@@ -46,7 +47,7 @@ let published: { keys: Promise<Key[]>; at: number } = { keys: Promise.resolve([]
 /** The claims of a token that this project signed and that has not expired. Raises a 401, or `Unreachable`. */
 export async function verified(token: string): Promise<Claims> {
   const parts = split(token);
-  if (parts === undefined || !(await isSigned(parts))) throw unknownToken();
+  if (parts === undefined || !(await isSigned(parts, token))) throw unknownToken();
   const { exp, nbf } = parts.claims;
   const now = Date.now() / 1000;
   if (typeof exp !== "number" || exp <= now) {
@@ -79,10 +80,10 @@ function read(part: string): Record<string, unknown> | undefined {
 }
 
 /** The key decides which algorithm is right, never the token alone: a public key is no secret for HS256. */
-async function isSigned({ header, signed, signature }: Parts): Promise<boolean> {
+async function isSigned({ header, signed, signature }: Parts, token: string): Promise<boolean> {
   if (header.alg === "HS256") {
     const secret = setting("JWT_SECRET", "SUPABASE_JWT_SECRET");
-    return secret !== undefined && (await hmacMatches(utf8(secret), signature, signed));
+    return secret === undefined ? await authKnows(token) : await hmacMatches(utf8(secret), signature, signed);
   }
   const algorithm = ALGORITHMS[String(header.alg)];
   if (algorithm === undefined) return false;
@@ -92,6 +93,21 @@ async function isSigned({ header, signed, signature }: Parts): Promise<boolean> 
     if (imported && (await crypto.subtle.verify(algorithm.verifies, imported, signature, signed))) return true;
   }
   return false;
+}
+
+/** Without the secret at hand, the service that signed is asked. */
+async function authKnows(token: string): Promise<boolean> {
+  const headers = { ...keyHeaders(serviceKey()), Authorization: `Bearer ${token}` };
+  let status: number;
+  try {
+    const answer = await fetch(`${projectUrl()}/auth/v1/user`, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+    await answer.body?.cancel();
+    status = answer.status;
+  } catch {
+    throw new Unreachable("the project's sign-in service did not answer");
+  }
+  if (status >= 500 || status === 429) throw new Unreachable(`the project's sign-in service answered ${status}`);
+  return status === 200;
 }
 
 async function imports(key: Key, algorithm: Algorithm): Promise<CryptoKey | undefined> {
@@ -126,7 +142,9 @@ async function recent(age: number): Promise<Key[]> {
 
 async function fetched(): Promise<Key[]> {
   try {
-    const answer = await fetch(`${projectUrl()}/auth/v1/.well-known/jwks.json`, { signal: AbortSignal.timeout(5000) });
+    const answer = await fetch(`${projectUrl()}/auth/v1/.well-known/jwks.json`, {
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    });
     return keysOf(await answer.json());
   } catch {
     throw new Unreachable("the project's published keys could not be read");

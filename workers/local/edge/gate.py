@@ -11,8 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from workers.local.supabase.keys import Keys
+
 FUNCTIONS = "/functions/v1/"
 JWKS = "/auth/v1/.well-known/jwks.json"
+USER = "/auth/v1/user"
 OF_ONE_HOP = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "content-encoding", "accept-encoding"}
 )
@@ -21,7 +24,8 @@ PATIENCE = 60.0
 
 class Gate:
     """The application. `functions` are name -> address. `service` are the keys that callers may have, of both
-    kinds; `lite` knows another, for it takes no legacy ones. `seen` are the callbacks in the order of their answers.
+    kinds; `lite` knows another, for it takes no legacy ones. `sessions` knows the
+    project's secret. `seen` are the callbacks in the order of their answers.
     """
 
     def __init__(
@@ -31,10 +35,12 @@ class Gate:
         functions: Mapping[str, str],
         service: Collection[str],
         keys: tuple[str, str],
+        sessions: Keys,
         jwks: Sequence[Any] = (),
     ) -> None:
         self._lite, self._functions, self._service = lite, functions, frozenset(service)
         self._publishable, self._secret = keys
+        self._sessions = sessions
         self._jwks = list(jwks)
         self._http = httpx.AsyncClient(timeout=PATIENCE, verify=False)  # noqa: S501  plain HTTP on this machine
         self.seen: list[tuple[dict[str, Any], int]] = []
@@ -50,6 +56,8 @@ class Gate:
         path = request.url.path
         if path == JWKS:
             return JSONResponse({"keys": self._jwks})
+        if path == USER:
+            return self._user(request.headers.get("authorization", "").removeprefix("Bearer "))
         if path.startswith(FUNCTIONS):
             return await self._function(request, path.removeprefix(FUNCTIONS).partition("/")[0])
         headers = self._in_lites_terms(request)
@@ -64,6 +72,13 @@ class Gate:
         if name == "job-callback":
             self.seen.append((_object(await request.body()), response.status_code))
         return response
+
+    def _user(self, token: str) -> Response:
+        try:
+            claims = self._sessions.read(token)
+        except (ValueError, KeyError):
+            claims = None
+        return JSONResponse({"msg": "invalid JWT"}, 403) if claims is None else JSONResponse({"id": claims.get("sub")})
 
     def _in_lites_terms(self, request: Request) -> dict[str, str] | None:
         """The service key, of either kind, as Lite's own; users' tokens as they are. None for no key at all."""

@@ -202,6 +202,7 @@ class EdgeStack:
             functions=addresses,
             service=(self.keys.service, self.other_keys.service),
             keys=lite_keys,
+            sessions=self.keys,
             jwks=self._jwks,
         )
         server = LocalServer(Faulty(self.gate, self.faults), self._port, close=self.gate.close)
