@@ -40,6 +40,8 @@ class Pod:
             "EVIL_MADE": self.made,
             "DEVICE": "cpu",
             "WAKE_UPS": "false",
+            "OPS_ADDRESS": "127.0.0.1:0",
+            "OPS_DIR": folder / "ops",
         }
         given = {name.upper(): value for name, value in settings.items()}
         env = os.environ | stack.env | {name: str(value) for name, value in (ours | given).items()}

@@ -224,7 +224,7 @@ def test_the_bytes_that_are_sent_are_the_bytes_that_are_signed(server, client):
 
 
 def test_a_repeat_keeps_its_message_id_and_another_status_has_its_own(server, client):
-    client.announce(JOB)
+    client.announce(JOB, {})
     client.send(FAILED, USER)
     client.send(FAILED, USER)
     first, second, third = (r.headers["webhook-id"] for r in server.requests)
@@ -248,12 +248,17 @@ def test_another_address_may_be_given(server):
 
 
 def test_processing_is_announced_in_the_paths_dialect_only(server, client):
-    client.announce(JOB)
+    client.announce(JOB, {})
     other = CallbackClient(server.url, JWT, dialect="objects")
-    other.announce(JOB)
+    other.announce(JOB, {})
     other.close()
-    assert [r.json for r in server.requests] == [build_processing(JOB)]
-    assert build_processing(JOB) == {"job_id": JOB, "jobId": JOB, "status": "processing", "metadata": {}}
+    assert [r.json for r in server.requests] == [build_processing(JOB, {})]
+    assert build_processing(JOB, {"estimated_seconds": 2.0}) == {
+        "job_id": JOB,
+        "jobId": JOB,
+        "status": "processing",
+        "metadata": {"estimated_seconds": 2.0},
+    }
 
 
 def test_only_the_paths_receiver_may_miss_late_rows(client, server):

@@ -7,14 +7,16 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from workers import gpu, heartbeat, logs
+from workers import estimates, gpu, heartbeat, ledger, logs
 from workers.claiming import Claimer
 from workers.dispatch import RELEASE_SECONDS, Dispatch
 from workers.environment import worker_environment
 from workers.errors import Misconfigured, Unreachable
+from workers.estimates import Estimates
 from workers.guards import open_guards
 from workers.heartbeat import Heartbeat
 from workers.keeper import Hooks
@@ -34,6 +36,9 @@ from workers.kinds import (
 from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
+from workers.ops.events import counter_for
+from workers.ops.meter import Meter, beats_of
+from workers.ops.room import Room, count_here, open_room
 from workers.outbox import Outbox
 from workers.parcel import Way
 from workers.process import Slot, take_lock
@@ -45,6 +50,7 @@ from workers.settings import WRONG_VALUE, Settings, load_models
 from workers.slot import UNREACHABLE, Pace
 from workers.stop import Stop
 from workers.supervisor import supervise
+from workers.turn import NoTurn, Turn
 from workers.volume import models_of
 from workers.wear import GIB, memory
 from workers.worker import Worker, Workplace
@@ -73,7 +79,13 @@ def prepare(kinds: Sequence[str], name: str) -> Settings:
 def _open_logs(settings: Settings, name: str) -> None:
     file = settings.log_dir and settings.log_dir / f"{name}.log"
     try:
-        logs.configure(fmt=settings.log_format, level=settings.log_level, secrets=settings.secrets, file=file)
+        logs.configure(
+            fmt=settings.log_format,
+            level=settings.log_level,
+            secrets=settings.secrets,
+            file=file,
+            counters=counter_for(name),
+        )
     except OSError as error:
         raise Misconfigured([f"LOG_DIR: {file} cannot be written: {error.strerror}."], exit_code=WRONG_VALUE) from None
     logs.catch_the_rest()
@@ -104,6 +116,8 @@ def run_worker(name: str) -> NoReturn:
 def run_supervisor(only: str | None = None) -> int:
     """Both workers, or one of them, until asked to stop. Main thread only."""
     kinds = [only] if only else list(KINDS)
+    run_dir = heartbeat.run_dir()
+    count_here(run_dir, kinds)
     try:
         settings = prepare(kinds, "supervisor")
     except Misconfigured as error:
@@ -113,7 +127,10 @@ def run_supervisor(only: str | None = None) -> int:
     if settings.reconciles:
         open_reconciler(kinds, settings).start()
     log.info("supervising", kinds=",".join(kinds), dialect=settings.callback_dialect, outbox=str(settings.outbox))
-    return supervise(slots, hooks=_hooks(kinds, settings), pace=Pace(drain=settings.drain_seconds))
+    room = open_room(settings, run_dir, _open_queues(kinds, settings))
+    code = supervise(slots, hooks=_hooks(kinds, settings, room), pace=Pace(drain=settings.drain_seconds))
+    room.close()
+    return code
 
 
 def complain(error: Misconfigured) -> int:
@@ -141,6 +158,8 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     beats = open_queue(name, settings, timeout=BEAT_TIMEOUT, budget=budget)
     leases = Leases(beats, interval=settings.lease_seconds / BEATS_PER_LEASE)
     way = _way(open_queue(name, settings, budget=budget), settings, outbox, leases, guards.inspection)
+    if heartbeat.supervisor() is not None:
+        way = replace(way, note=ledger.writer(heartbeat.run_dir() / ledger.FOLDER, name))
     dispatch = Dispatch(way, on_room=stop.wake)
     claimer = _claimer(name, settings, open_queue(name, settings, budget=budget), stop)
     turn = open_turn(KINDS[name], settings)
@@ -158,6 +177,8 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
             grace=max(0.0, settings.drain_seconds - RELEASE_SECONDS),
             step_limit=KINDS[name].step_limit,
             wear=make_wear(settings),
+            expected=Estimates(heartbeat.run_dir() / estimates.FILE),
+            measure=_meter(name, settings, turn),
         )
     )
 
@@ -187,9 +208,17 @@ def _claimer(name: str, settings: Settings, queue: UpstashQueue, stop: Stop) -> 
     return Claimer(queue, stop, poll=poll, lease=settings.lease_seconds, pace=pace)
 
 
-def _way(
-    queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases, inspection: Inspection
-) -> Way:
+def _meter(name: str, settings: Settings, turn: Turn | NoTurn) -> Meter:
+    others = [heartbeat.path_of(kind) for kind in KINDS if kind != name]
+    return Meter(
+        busy=lambda: turn.held_for.seconds,
+        others=functools.partial(beats_of, others),
+        peak=functools.partial(gpu.peak, gpu.pick_device(settings.device)),
+        memory=memory,
+    )
+
+
+def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases, inspection: Inspection) -> Way:
     return Way(
         outbox=outbox,
         queue=queue,
@@ -201,12 +230,17 @@ def _way(
     )
 
 
-def _hooks(kinds: Sequence[str], settings: Settings) -> Hooks:
+def _open_queues(kinds: Sequence[str], settings: Settings) -> dict[str, UpstashQueue]:
+    return {kind: open_queue(kind, settings, timeout=HOOK_TIMEOUT) for kind in kinds}
+
+
+def _hooks(kinds: Sequence[str], settings: Settings, room: Room) -> Hooks:
     """What the supervisor knows of the queues: their lengths as its workers saw them, at no cost, and how to end the
     leases of a worker that died."""
-    queues = {kind: open_queue(kind, settings, timeout=HOOK_TIMEOUT) for kind in kinds}
+    queues = _open_queues(kinds, settings)
 
     def end_leases(kind: str, last: Heartbeat | None) -> None:
+        room.died(kind)
         if last is not None and last.tokens:
             log.info("leases ended", kind=kind, claims=queues[kind].expire(last.tokens))
 
@@ -214,4 +248,4 @@ def _hooks(kinds: Sequence[str], settings: Settings) -> Hooks:
         seen = {kind: heartbeat.read(heartbeat.path_of(kind)) for kind in kinds}
         return {queue_of(kind): beat.waiting for kind, beat in seen.items() if beat and beat.waiting is not None}
 
-    return Hooks(on_exit=end_leases, depths=depths)
+    return Hooks(on_exit=end_leases, depths=depths, show=room.show)

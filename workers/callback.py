@@ -45,9 +45,9 @@ def build(outcome: Outcome, dialect: Dialect, user_id: str) -> dict[str, Any]:
     return _paths_body(outcome) if dialect == "paths" else _objects_body(outcome)
 
 
-def build_processing(job_id: str) -> dict[str, Any]:
+def build_processing(job_id: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The body that says a job has begun, for the dialect `paths`."""
-    return {"job_id": job_id, "jobId": job_id, "status": "processing", "metadata": {}}
+    return {"job_id": job_id, "jobId": job_id, "status": "processing", "metadata": dict(metadata)}
 
 
 def sign(secret: str, body: bytes, message_id: str, timestamp: int) -> dict[str, str]:
@@ -102,10 +102,10 @@ class CallbackClient:
         """July's receiver answers 200 while rows of a batch are still missing, and takes the same callback again."""
         return self._dialect == "paths"
 
-    def announce(self, job_id: str) -> None:
+    def announce(self, job_id: str, metadata: Mapping[str, Any]) -> None:
         """Say `processing`, once; nothing depends on its being heard. `objects` would take it for the end."""
         if self._dialect == "paths":
-            self.post(build_processing(job_id))
+            self.post(build_processing(job_id, metadata))
 
     def send(self, outcome: Outcome, user_id: str) -> Verdict:
         """Send how a job ended. Raises as `build`, nothing for what the network or the receiver does."""

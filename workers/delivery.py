@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from workers import crash, fence
+from workers.account import tell
 from workers.claim import Claim
 from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
 from workers.job import Artifact, Delivery, Outcome
@@ -28,7 +29,7 @@ from workers.parcel import Errand, Parcel, Way
 from workers.payload import find_user
 from workers.report import Report, spoken_by
 from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, jittered, next_delay
-from workers.watch import Watch, rounded, spent
+from workers.watch import Watch, rounded
 from workers.withdrawal import withdraw
 
 UPLOADS = 16
@@ -83,9 +84,9 @@ class Courier:
         )
         return Report(outcome, sealed.user_id)
 
-    def announce(self, claim: Claim, job_id: str) -> None:
+    def announce(self, claim: Claim, job_id: str, metadata: Mapping[str, Any]) -> None:
         """Say `processing`, once, waited for only before the terminal status."""
-        self._announcing[job_id] = asyncio.ensure_future(self._announce(claim, job_id))
+        self._announcing[job_id] = asyncio.ensure_future(self._announce(claim, job_id, metadata))
 
     async def report(self, claim: Claim, report: Report, watch: Watch) -> None:
         """Send the terminal status until it is accepted. A long wait is parked in the queue, not here."""
@@ -127,13 +128,7 @@ class Courier:
 
     async def _accepted(self, claim: Claim, report: Report, watch: Watch) -> None:
         outcome = report.outcome
-        said = {"job": outcome.job_id, "type": outcome.type, "status": outcome.status, "attempt": claim.attempt}
-        log.info(
-            "repeated" if report.accepted else "delivered",
-            **said,
-            assets=len(outcome.deliveries),
-            **spent({**outcome.metadata.get("timings", {}), **watch.timings}),
-        )
+        tell(claim, report, watch, self._way.note)
         crash.point("accepted")
         adopt = partial(self._way.callbacks.adopt_image, outcome)
         await self._insist(watch, "callback", self._fenced(claim, adopt))
@@ -150,6 +145,7 @@ class Courier:
         queue, job_id = self._way.queue, report.outcome.job_id
         if report.bury:
             await self._insist(watch, "queue", queue.bury, claim.token, report.bury, job_id)
+            log.warning("buried", job=job_id, type=report.outcome.type, reason=report.bury)
         else:
             await self._insist(watch, "queue", queue.ack, claim.token, job_id)
         crash.point("ack-unheard")
@@ -194,9 +190,9 @@ class Courier:
         await self._insist(watch, "queue", lambda: self._way.queue.park(claim.token, delay, counted=False))
         crash.point("parked")
 
-    async def _announce(self, claim: Claim, job_id: str) -> None:
+    async def _announce(self, claim: Claim, job_id: str, metadata: Mapping[str, Any]) -> None:
         """Heard or not: a late `processing` would open a job again that somebody else has ended."""
-        announce = partial(self._way.callbacks.announce, job_id)
+        announce = partial(self._way.callbacks.announce, job_id, metadata)
         with suppress(ClaimLost, Cancelled, Unreachable):
             await self._call("callback", self._fenced(claim, announce))
             crash.point("announced")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from workers.claim import Claim
@@ -51,8 +51,8 @@ class Dispatch:
     def idle(self) -> bool:
         return not self._under_way
 
-    def announce(self, claim: Claim, job_id: str) -> None:
-        self._loop.call_soon_threadsafe(self._courier.announce, claim, job_id)
+    def announce(self, claim: Claim, job_id: str, metadata: Mapping[str, Any]) -> None:
+        self._loop.call_soon_threadsafe(self._courier.announce, claim, job_id, metadata)
 
     def deliver(self, parcel: Parcel, watch: Watch) -> None:
         """Take a made job; its watch goes on counting here."""
@@ -133,7 +133,7 @@ class Dispatch:
         except ClaimLost:
             log.warning("claim lost", job=job_id, phase="delivery")
         except Cancelled:
-            log.info("cancelled", job=job_id, phase="delivery")
+            log.info("cancelled", job=job_id, type=errand.job_type, phase="delivery")
             await self._courier.withdraw(errand)
         except Rejected as error:
             bury = str(error) if error.code == "failed" else None

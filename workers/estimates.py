@@ -40,8 +40,12 @@ class Estimates:
         self._known: dict[str, dict[str, float]] = {}
 
     def __call__(self, job_type: str) -> Seconds:
+        return self.all().get(job_type, {})
+
+    def all(self) -> dict[str, dict[str, float]]:
+        """By job type."""
         self._refresh()
-        return self._known.get(job_type, {})
+        return self._known
 
     def _refresh(self) -> None:
         try:

@@ -163,7 +163,7 @@ class CallbackRecorder:
         self.outcomes: list[Outcome] = []
         self.adopted: list[str] = []
 
-    def announce(self, job_id: str) -> None:
+    def announce(self, job_id: str, metadata: Mapping[str, Any]) -> None:
         self.announced.append(job_id)
 
     def send(self, outcome: Outcome, user_id: str) -> Verdict:

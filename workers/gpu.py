@@ -75,6 +75,17 @@ def memory(device: str) -> Memory | None:
     return Memory(total=total, free=free, peak=torch.cuda.max_memory_allocated(device))
 
 
+def peak(device: str) -> int:
+    """The most bytes of the card that tensors of this process held since this was last asked."""
+    if not on_card(device):
+        return 0
+    import torch
+
+    most = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return most
+
+
 def held(device: str) -> int:
     """Bytes of the card that tensors of this process hold."""
     if not on_card(device):

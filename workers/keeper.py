@@ -104,7 +104,7 @@ class Keeper:
         return View(
             name=self.name,
             state=standing.state,
-            pid=child and child.pid,
+            pid=child.pid if child else None,
             loaded=child is not None and standing.state is State.RUNNING,
             up=now - self._started if child else None,
             retry_in=None if child or standing.due is None else max(0.0, standing.due - now),

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,10 +32,18 @@ Event = MutableMapping[str, Any]
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(OURS)
 
 
-def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] = (), file: Path | None = None) -> None:
+def configure(
+    *,
+    fmt: str = "auto",
+    level: str = "info",
+    secrets: Iterable[str] = (),
+    file: Path | None = None,
+    counters: Sequence[structlog.typing.Processor] = (),
+) -> None:
     """Send every log of this process to stdout in one form, and as JSON to a rotated `file` of its own.
 
-    `fmt` is "auto", "json" or "text". Raises `OSError` where the file cannot be written.
+    `fmt` is "auto", "json" or "text". `counters` are given every event of ours, whatever the level, and give it back.
+    Raises `OSError` where the file cannot be written.
     """
     as_text = fmt == "text" or (fmt == "auto" and sys.stdout.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -46,7 +54,7 @@ def configure(*, fmt: str = "auto", level: str = "info", secrets: Iterable[str] 
         _cleaner(secrets),
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *counters, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,

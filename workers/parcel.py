@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from workers.claim import Claim
 from workers.job import Artifact, Delivery, Outcome, Output, SamplingParams
 from workers.lease import Leases
+from workers.ledger import Entry, Note
 from workers.outbox import Outbox
 from workers.safety.inspection import Inspection
 from workers.verdict import Verdict
@@ -39,8 +40,12 @@ class Callbacks(Protocol):
     @property
     def repeats(self) -> bool: ...
     def send(self, outcome: Outcome, user_id: str) -> Verdict: ...
-    def announce(self, job_id: str) -> None: ...
+    def announce(self, job_id: str, metadata: Mapping[str, Any]) -> None: ...
     def adopt_image(self, outcome: Outcome) -> None: ...
+
+
+def _nobody(_entry: Entry) -> None:
+    pass
 
 
 Encode = Callable[[Output, Path, SamplingParams, int], Artifact]
@@ -62,7 +67,8 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where deliveries go, what looks at them before and encodes them: the doors of this process."""
+    """Where deliveries go, what looks at them before and encodes them: the doors of this process. `note` is told of
+    each job that ended."""
 
     outbox: Outbox
     queue: Queue
@@ -71,6 +77,7 @@ class Way:
     leases: Leases
     encode: Encode
     inspection: Inspection
+    note: Note = _nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workers.errors import Misconfigured
@@ -63,6 +71,13 @@ class Settings(BaseSettings):
     audit_key: SecretStr | None = None
     consent_secret: SecretStr | None = None
 
+    ops_address: str = Field(default="127.0.0.1:8090", pattern=r"^([\w.-]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5})?$")
+    ops_token: SecretStr | None = Field(default=None, validate_default=True, min_length=16)
+    ops_dir: Path | None = None
+    ops_submit: bool = False
+    pod_price: float = Field(default=0.0, ge=0)
+    card_ceiling_gb: float = Field(default=46.0, ge=0)
+
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_dir: Path | None = None
@@ -74,6 +89,14 @@ class Settings(BaseSettings):
         if value and not value.startswith(("https://", "http://")):
             raise ValueError("must begin with https://")
         return value.rstrip("/")
+
+    @field_validator("ops_token")
+    @classmethod
+    def _guarded(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        host = str(info.data.get("ops_address", "")).rpartition(":")[0].strip("[]")
+        if token is None and host and not is_loopback(host):
+            raise ValueError("is needed while OPS_ADDRESS can be reached from other machines; 16 characters or more")
+        return token
 
     @property
     def hosts_of_references(self) -> frozenset[str]:
@@ -105,6 +128,10 @@ class Settings(BaseSettings):
         return self.safety_manifest or CONFIG_DIR / "safety" / "manifest.toml"
 
     @property
+    def ops_folder(self) -> Path:
+        return self.ops_dir or self.model_root.parent / "ops"
+
+    @property
     def huggingface(self) -> Path:
         return self.hf_home or self.model_root / "huggingface_cache"
 
@@ -112,7 +139,7 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a log."""
         given = (self.supabase_service_key, self.upstash_redis_rest_token, self.job_callback_secret)
-        more = (self.audit_key, self.consent_secret)
+        more = (self.audit_key, self.consent_secret, self.ops_token)
         return tuple(secret.get_secret_value() for secret in (*given, *more) if secret is not None)
 
     @property
@@ -210,6 +237,11 @@ def load_presets(path: Path = CONFIG_DIR / "presets.toml") -> dict[str, Preset]:
 def load_models(path: Path = CONFIG_DIR / "models.toml") -> ModelFiles:
     """Where weights lie on the volume. Raises `Misconfigured`."""
     return _checked(lambda: ModelFiles.model_validate(_read_toml(path)), path.name)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address of this name can be reached from this machine only."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def size_scale(model_root: Path, kind: str) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from workers import crash, payload
 from workers.claim import Claim
@@ -55,7 +55,10 @@ class Turn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """All that a worker works with, put together in `kinds.py`. Durations in seconds."""
+    """All that a worker works with, put together in `kinds.py`. Durations in seconds.
+
+    `expected` says how long the phases of such jobs usually take, `measure` what the present job cost beside time.
+    """
 
     maker: Maker
     claimer: Claimer
@@ -69,6 +72,8 @@ class Workplace:
     grace: float
     step_limit: float
     wear: Wear = field(default_factory=Wear)
+    expected: Callable[[str], Mapping[str, float]] = lambda _type: {}
+    measure: Callable[[], Mapping[str, Any]] = dict
 
 
 class Worker:
@@ -173,16 +178,22 @@ class Worker:
             return
         preset = self._at.maker.preset(job)
         self._at.maker.admit(job, preset)
-        watch.timings["wait"] = waited(job)
+        watch.timings["wait"], watch.expected = waited(job), self._at.expected(job.type)
         log.info("claimed", job=job.id, type=job.type, attempt=claim.attempt, wait_s=watch.timings["wait"])
         if claim.attempt == 1:
-            self._at.dispatch.announce(claim, job.id)
+            self._at.dispatch.announce(claim, job.id, self._forecast(watch))
         pictures = self._at.maker.gather(job, preset, watch, last=claim.attempt >= MAX_ATTEMPTS)
         with self._at.turn.held(watch):
             parcel = self._at.maker.make(claim, job, preset, watch, pictures)
+        cost = self._at.measure()
+        parcel = replace(parcel, metadata={**parcel.metadata, **cost})
         crash.point("made")
-        log.info("made", job=job.id, type=job.type, **spent(watch.timings))
+        log.info("made", job=job.id, type=job.type, **cost, **spent(watch.timings))
         self._at.dispatch.deliver(parcel, watch.successor())
+
+    def _forecast(self, watch: Watch) -> dict[str, float]:
+        """What the user may be told at the start; nothing before such jobs were seen."""
+        return {} if watch.left is None else {"estimated_seconds": round(watch.left, 1)}
 
     def _write(self, claim: Claim, job: Job, watch: Watch) -> None:
         """A job whose only output is a text ends here: its report carries it."""
@@ -238,7 +249,7 @@ class Worker:
         try:
             settle()
             crash.point("settled")
-            log.info(event, job=self.job_id, attempt=claim.attempt)
+            log.info(event, job=self.job_id, type=self.job_type, attempt=claim.attempt)
         except Unreachable as error:
             log.warning("claim left to its lease", job=self.job_id, reason=str(error))
 

@@ -32,6 +32,7 @@ class System:
         (folder / "run").mkdir()
         kept = {name: os.environ[name] for name in OURS if name in os.environ}
         places = {"OURVIDZ_RUN_DIR": str(folder / "run"), "OFFLINE_NOTES": str(self.notes)}
+        places |= {"OPS_ADDRESS": "127.0.0.1:0", "OPS_DIR": str(folder / "ops")}
         self.env = {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{OFFLINE}:{ROOT}", **places, **env}
         self.command = [sys.executable, *arguments]
 

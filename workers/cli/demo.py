@@ -38,6 +38,7 @@ CURL = """\
 ENDED = ("completed", "failed")
 PATIENCE = 600.0
 GRACE = 40.0
+START = 20.0
 CARD = Path("/dev/nvidiactl")
 
 Folder = Annotated[Path, typer.Option("--folder", help="Where weights, logs and results go.")]
@@ -58,6 +59,7 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0, sup
         err().print(f"Jobs queued. Logs: {folder / 'workers.log'}")
         if not once and stack.page:
             err().print(f"Results as they arrive: {stack.page}")
+            err().print(f"What operators see: {_operators_page(folder, process)}")
         _follow(stack, jobs, folder, process)
         page = stack.write_results(folder / "results")
         arrived = [stack.job(job_id)["status"] == "completed" for job_id in jobs.values()]
@@ -111,10 +113,14 @@ def _weights(folder: Path) -> Path:
 def _workers(stack: Stack, models: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The orchestrator with both workers, as a pod runs it; its output goes to a file."""
     from workers.boot import ROOT
+    from workers.ops.room import ADDRESS
 
     run = folder / "run"
     run.mkdir(parents=True, exist_ok=True)
+    (run / ADDRESS).unlink(missing_ok=True)
     ours = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(folder / "outbox"), heartbeat.RUN_DIR: str(run)}
+    ours |= {"OPS_ADDRESS": os.environ.get("OPS_ADDRESS", "127.0.0.1:0"), "OPS_DIR": str(folder / "ops")}
+    ours["OPS_SUBMIT"] = "true"
     ours[heartbeat.SUPERVISOR] = str(os.getpid())  # so that it does not outlive us, however we end
     os.environ[heartbeat.RUN_DIR] = str(run)
     env = {**os.environ, "LOG_FORMAT": "text", **stack.env, **ours}
@@ -127,6 +133,18 @@ def _workers(stack: Stack, models: Path, folder: Path) -> Iterator[subprocess.Po
         yield process
     finally:
         _end(process)
+
+
+def _operators_page(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    """Where the supervisor serves its page; it says so when it begins."""
+    from workers.ops.room import ADDRESS
+
+    deadline = time.monotonic() + START
+    while process.poll() is None and time.monotonic() < deadline:
+        if (address := folder / "run" / ADDRESS).exists():
+            return f"http://{address.read_text()}"
+        time.sleep(0.1)
+    return f"nowhere; {folder / 'workers.log'} says why"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -143,7 +143,7 @@ class Board:
 
     def _worker(self, kind: str, view: View | None) -> WorkerNow:
         beat = view.beat if view else None
-        age = beat and max(0.0, self._clock() - beat.monotonic)
+        age = max(0.0, self._clock() - beat.monotonic) if beat else None
         sums = self.sums[kind]
         return WorkerNow(
             kind=kind,

@@ -13,6 +13,8 @@ from workers.ledger import Entry
 SUCCESS = 0.95
 QUEUE_WAIT = 300.0
 HOUR = 3600.0
+OUR_FAULT = (None, "failed")
+"""Error types of jobs that failed although nothing was wrong with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,8 @@ class Figures:
 
     Seconds, except `bytes` of one file and `card_peak` of memory. `work` is from the claim to the accepted callback
     without waiting for the card, `total` with the wait in the queue; `per_output` is generation divided by the
-    number of outputs, `per_step` by that of outputs and steps. `success` is None while nothing ended. `misses` says
-    which promises are not kept.
+    number of outputs, `per_step` by that of outputs and steps. `refused` were at fault themselves, so they count for
+    nothing in `success`, which is None while nothing ended. `misses` says which promises are not kept.
     """
 
     type: str
@@ -30,6 +32,7 @@ class Figures:
     media: str
     completed: int
     failed: int
+    refused: int
     success: float | None
     total: float | None
     wait: float | None
@@ -62,7 +65,7 @@ def costs(rows: Iterable[Mapping[str, Any]], price: float) -> dict[str, Any]:
     seconds = busy = 0.0
     by_type: dict[str, float] = {}
     for row in rows:
-        seconds += 60.0
+        seconds += row.get("seconds", 0.0)
         busy += sum(row.get("busy", {}).values())
         for job_type, counts in row.get("jobs", {}).items():
             by_type[job_type] = by_type.get(job_type, 0.0) + counts[4]
@@ -82,15 +85,16 @@ def as_json(rows: Iterable[Figures]) -> list[dict[str, Any]]:
 
 def _figures(preset: Preset, entries: Sequence[Entry], ceiling: int) -> Figures:
     good = [entry for entry in entries if entry.status == "completed"]
-    ended = [entry for entry in entries if entry.status in ("completed", "failed") and entry.error_type != "policy"]
-    success = len(good) / len(ended) if ended else None
+    failed = sum(entry.status == "failed" and entry.error_type in OUR_FAULT for entry in entries)
+    success = len(good) / (len(good) + failed) if good or failed else None
     wait, peak = _median(e.wait for e in good), _median(_peak(e) for e in good)
     return Figures(
         type=preset.type,
         kind=preset.kind,
         media=preset.media,
         completed=len(good),
-        failed=len(ended) - len(good),
+        failed=failed,
+        refused=len(entries) - len(good) - failed,
         success=None if success is None else round(success, 4),
         total=_median(e.wait + e.work for e in good),
         wait=wait,
