@@ -11,7 +11,6 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
 from offline import offline
 from sdxl_support import generate, pixels, tiny_engine
 
@@ -52,7 +51,7 @@ def interrupting_at(step: int) -> Watch:
 def test_pictures_are_those_of_the_plain_pipeline(
     engine: SdxlEngine, solver: str, scheduler: str, changes: dict[str, Any]
 ) -> None:
-    plain = StableDiffusionXLPipeline.from_single_file(
+    plain = diffusers.StableDiffusionXLPipeline.from_single_file(
         str(engine._checkpoint), config=str(engine._config), local_files_only=True, **load.tokenizers()
     )
     plain.set_progress_bar_config(disable=True)

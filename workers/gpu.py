@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -144,6 +144,20 @@ def empty() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def visiting(modules: Iterable[Any], device: Any) -> Iterator[None]:
+    """Modules whose home is host memory, on the card for a while. Their tensors at home stay as they are."""
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    home = [tensor.data for tensor in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data.to(device)
+        yield
+    finally:
+        for tensor, data in zip(tensors, home, strict=True):
+            tensor.data = data
 
 
 @contextmanager

@@ -61,12 +61,6 @@ def skipped(steps: int, change: float) -> int:
     return max(0, min(max(1, steps - int(steps * change + 1e-9)), steps - 1))
 
 
-def skipped(steps: int, change: float) -> int:
-    """How many of the first, noisiest steps are left out: at least one, so that the reference is always to be seen, and
-    never all."""
-    return max(0, min(max(1, steps - int(steps * change + 1e-9)), steps - 1))
-
-
 def account(guide: Guide, media: Media) -> dict[str, Any]:
     """For the callback's metadata. Pictures are named by their hash, never by their address."""
     roles = frozenset(guide.pictures)

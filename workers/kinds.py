@@ -31,6 +31,7 @@ from workers.scorers import open_scorers
 from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
 from workers.storage import SupabaseStorage
 from workers.turn import NoTurn, Turn
+from workers.volume import adapter_files, vace_folder
 from workers.wear import GIB, Ceilings, Wear
 
 SHARED_BUCKET_LIMIT = 2**30
@@ -69,8 +70,14 @@ def _sdxl(catalogue: Catalogue) -> Engine:
 
     files = catalogue.models.sdxl
     settings = catalogue.settings
-    checkpoint = settings.model_root / files.checkpoint
-    return SdxlEngine(checkpoint, device=catalogue.device, cache=settings.compile_cache, name=files.name)
+    return SdxlEngine(
+        settings.model_root / files.checkpoint,
+        device=catalogue.device,
+        cache=settings.compile_cache,
+        name=files.name,
+        adapter=adapter_files(settings.model_root, catalogue.models),
+        characters=settings.model_root.parent / "characters",
+    )
 
 
 def _wan(catalogue: Catalogue) -> Engine:
@@ -87,6 +94,7 @@ def _wan(catalogue: Catalogue) -> Engine:
         warm_up_shapes=sorted(shapes),
         cache=catalogue.settings.compile_cache,
         model_name=files.name,
+        vace=vace_folder(root, catalogue.models),
     )
 
 

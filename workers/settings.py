@@ -161,8 +161,19 @@ class ModelFiles(BaseModel):
         weights: str
         converted: str
 
+    class Adapter(BaseModel):
+        weights: str
+        sha256: str | None = None
+        encoder: str
+        encoder_sha256: str | None = None
+
+    class Vace(BaseModel):
+        weights: str
+
     sdxl: Sdxl
     wan: Wan
+    adapter: Adapter | None = None
+    vace: Vace | None = None
 
 
 class _PresetTable(BaseModel):

@@ -10,7 +10,10 @@ from typing import Any, Literal
 
 from workers.engines.qwen import snapshot
 from workers.engines.sdxl import load as sdxl
+from workers.engines.sdxl.adapter import ENCODER_WEIGHTS, GROUPS, AdapterFiles
 from workers.engines.wan import originals
+from workers.engines.wan.vace import TRANSFORMER
+from workers.engines.wan.vace import present as vace_present
 from workers.errors import Misconfigured
 from workers.settings import ModelFiles, Settings, size_scale
 from workers.weights import check_safetensors
@@ -41,9 +44,28 @@ class Model:
 def find_models(
     root: Path, huggingface: Path, models: ModelFiles, variant: Literal["auto", "base", "instruct"] = "auto"
 ) -> list[Model]:
-    """All three, there or not."""
+    """All three, there or not, and of the optional ones those that are there."""
     wan = _wan(root / models.wan.weights, root / models.wan.converted)
-    return [_sdxl(root / models.sdxl.checkpoint), wan, _qwen(huggingface, variant)]
+    needed = [_sdxl(root / models.sdxl.checkpoint), wan, _qwen(huggingface, variant)]
+    adapter, vace = adapter_files(root, models), vace_folder(root, models)
+    if adapter is not None and adapter.present:
+        needed.append(_adapter(adapter))
+    if vace is not None and vace_present(vace):
+        needed.append(_vace(vace))
+    return needed
+
+
+def adapter_files(root: Path, models: ModelFiles) -> AdapterFiles | None:
+    """Where the adapter lies, if the deployment names one. Small weights are others than those that are named."""
+    files, small = models.adapter, size_scale(root, "sdxl") != 1.0
+    if files is None:
+        return None
+    hashes = (None, None) if small else (files.sha256, files.encoder_sha256)
+    return AdapterFiles(root / files.weights, root / files.encoder, *hashes)
+
+
+def vace_folder(root: Path, models: ModelFiles) -> Path | None:
+    return None if models.vace is None else root / models.vace.weights
 
 
 def models_of(settings: Settings, models: ModelFiles) -> list[Model]:
@@ -77,6 +99,18 @@ def _wan_in_parts(folder: Path) -> Model:
     files = [file for part in PARTS for file in weights[part]]
     problems = [*missing, *_collected(_whole(file) for file in files)]
     return _model("wan", "wan", "diffusers", folder, files, problems)
+
+
+def _adapter(files: AdapterFiles) -> Model:
+    encoder = files.encoder / ENCODER_WEIGHTS
+    problems = _collected([lambda: check_safetensors(files.weights, GROUPS), _whole(encoder)])
+    return _model("adapter", "sdxl", "single file", files.weights.parent, [files.weights, encoder], problems)
+
+
+def _vace(folder: Path) -> Model:
+    files = sorted((folder / TRANSFORMER).glob("*.safetensors"))
+    missing = [] if files else [f"{folder / TRANSFORMER} holds no safetensors file. Copy it again."]
+    return _model("vace", "wan", "diffusers", folder, files, [*missing, *_collected(map(_whole, files))])
 
 
 def _qwen(huggingface: Path, variant: Literal["auto", "base", "instruct"]) -> Model:

@@ -85,5 +85,5 @@ def test_every_torn_or_missing_file_is_named_at_once(small_copy):
 def test_scripts_read_the_same_as_json(small_volume):
     report = call_json("models", "check", str(small_volume))
     assert report["scale"]["sdxl"] == 0.125
-    assert [model["model"] for model in report["models"]] == ["sdxl", "wan", "qwen"]
+    assert [model["model"] for model in report["models"]] == ["sdxl", "wan", "qwen", "adapter", "vace"]
     assert all(model["bytes"] > 0 and not model["problems"] for model in report["models"])

@@ -29,7 +29,7 @@ def write_volume(root: Path, *, force: bool = False) -> list[str]:
     The manifest comes first and marks the volume as ours: weights without it are never touched. Each model is
     written beside its place and moved there when it is whole. Raises `Misconfigured`.
     """
-    writers = _writers()
+    writers = _writers(root)
     present = [folder for folder in writers if (root / folder).exists()]
     if present and not (root / MANIFEST).is_file():
         raise Misconfigured([f"{root} holds {', '.join(present)} of other origin. Choose an empty folder."])
@@ -40,15 +40,20 @@ def write_volume(root: Path, *, force: bool = False) -> list[str]:
     return missing
 
 
-def _writers() -> Mapping[str, Callable[[Path], None]]:
-    """Top folder below MODEL_ROOT -> what writes it, given a MODEL_ROOT."""
-    from workers.tiny import qwen, sdxl, wan
+def _writers(root: Path) -> Mapping[str, Callable[[Path], None]]:
+    """Top folder below MODEL_ROOT -> what writes it, given a MODEL_ROOT. What refines a model comes after it, and takes
+    its sizes."""
+    from workers.tiny import adapter, qwen, sdxl, wan
 
     files = load_models()
+    unet = (root / files.sdxl.checkpoint).parent / "config" / "unet" / "config.json"
+    transformer = root / files.wan.weights / "config" / "transformer" / "config.json"
     return {
         files.sdxl.checkpoint.partition("/")[0]: sdxl.write,
         files.wan.weights: wan.write,
-        HUGGINGFACE: lambda root: qwen.write(root / HUGGINGFACE),
+        HUGGINGFACE: lambda staging: qwen.write(staging / HUGGINGFACE),
+        adapter.FOLDER: lambda staging: adapter.write(staging, unet),
+        wan.VACE_FOLDER: lambda staging: wan.write_vace(staging, transformer),
     }
 
 

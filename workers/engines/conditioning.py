@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """Both prompts, ready for the pipeline. `inputs` are its keywords; `notes` are counts for the job's metadata."""
+    """Both prompts, ready for the pipeline. `inputs` are its keywords, tensors or lists of them; `notes` are counts for
+    the job's metadata."""
 
-    inputs: Mapping[str, torch.Tensor]
+    inputs: Mapping[str, Any]
     notes: Mapping[str, int]
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.engines.wan.names import TRANSFORMER_NAMES, Renames, original_name
 from workers.settings import CONFIG_DIR
 from workers.weights import make_readable
 
@@ -47,25 +48,6 @@ SENTENCES = (
 FOLDER = "wan2.1-t2v-1.3b"
 VACE_FOLDER = "wan2.1-vace-1.3b-diffusers"
 VACE_SIZES: Mapping[str, Any] = {"vace_layers": [0, 1], "vace_in_channels": 96}
-Renames = tuple[tuple[str, str], ...]
-
-TRANSFORMER_NAMES: Renames = (
-    (r"^condition_embedder\.time_embedder\.linear_1", "time_embedding.0"),
-    (r"^condition_embedder\.time_embedder\.linear_2", "time_embedding.2"),
-    (r"^condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
-    (r"^condition_embedder\.text_embedder\.linear_2", "text_embedding.2"),
-    (r"^condition_embedder\.time_proj", "time_projection.1"),
-    (r"^scale_shift_table", "head.modulation"),
-    (r"^proj_out", "head.head"),
-    (r"\.scale_shift_table", ".modulation"),
-    (r"\.attn1\.", ".self_attn."),
-    (r"\.attn2\.", ".cross_attn."),
-    (r"\.to_out\.0\.", ".o."),
-    (r"\.to_([qkv])\.", r".\1."),
-    (r"\.norm2\.", ".norm3."),
-    (r"\.ffn\.net\.0\.proj\.", ".ffn.0."),
-    (r"\.ffn\.net\.2\.", ".ffn.2."),
-)
 VAE_NAMES: Renames = (
     (r"^quant_conv", "conv1"),
     (r"^post_quant_conv", "conv2"),
@@ -186,13 +168,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def _originals(model: nn.Module, renames: Renames) -> dict[str, Tensor]:
     """The model's tensors under their authors' names. Tied copies are left out."""
     state = {name: tensor for name, tensor in model.state_dict().items() if name != "encoder.embed_tokens.weight"}
-    return {_original_name(name, renames): tensor.contiguous() for name, tensor in state.items()}
-
-
-def _original_name(name: str, renames: Renames) -> str:
-    for pattern, replacement in renames:
-        name = re.sub(pattern, replacement, name)
-    return name
+    return {original_name(name, renames): tensor.contiguous() for name, tensor in state.items()}
 
 
 def config_of(component: str, sizes: Sizes = SIZES) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,11 @@ from workers import gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.sdxl import load, schedulers, vae
+from workers.engines.sdxl.adapter import Adapter, AdapterFiles
+from workers.engines.sdxl.characters import Characters
 from workers.engines.sdxl.encode import TextEncoder
 from workers.guide import REFERENCE
-from workers.job import GuideUse, Output, SamplingParams
+from workers.job import Guide, GuideUse, Output, SamplingParams
 from workers.watch import Watch
 
 if TYPE_CHECKING:
@@ -29,11 +33,11 @@ class SdxlEngine:
     """One SDXL checkpoint on one device.
 
     `config` is a folder of configurations in diffusers layout; by default one named `config` beside the checkpoint,
-    else the shipped one. The CLIP vocabulary is always the shipped one. `cache` keeps compiled kernels.
+    else the shipped one. The CLIP vocabulary is always the shipped one. `cache` keeps compiled kernels. `adapter` is
+    used where it is there; what it saw of characters is kept in the folder `characters`.
     """
 
     model_hash: str | None = None
-    uses: frozenset[GuideUse] = frozenset(("start",))
 
     def __init__(
         self,
@@ -43,14 +47,24 @@ class SdxlEngine:
         config: Path | None = None,
         cache: Path | None = None,
         name: str = "lustify_sdxl",
+        adapter: AdapterFiles | None = None,
+        characters: Path | None = None,
     ) -> None:
         self.model_name = name
+        self._adapter_files = adapter
+        self._characters = Characters(characters or checkpoint.parent / "characters")
+        self._adapter: Adapter | None = None
         self._checkpoint = checkpoint
         self._config = config or load.config_for(checkpoint)
         self._device, self._cache = device, cache
         self._pipeline: Any = None
         self._texts: TextEncoder | None = None
         self._schedule: Mapping[str, Any] = {}
+
+    @property
+    def uses(self) -> frozenset[GuideUse]:
+        shows = self._adapter_files is not None and self._adapter_files.present
+        return frozenset(("start", "style", "character")) if shows else frozenset(("start",))
 
     def load(self, watch: Watch) -> None:
         """Read the checkpoint and put it on the device. Raises `Misconfigured` or `EngineBroken`."""
@@ -61,6 +75,8 @@ class SdxlEngine:
             weights.quiet_libraries()
             self.adopt(load.load_pipeline(self._checkpoint, self._config, self._device))
             self.model_hash = digest.result()[:10]
+            if self._adapter_files is not None and self._adapter_files.present:
+                self._adapter = Adapter(self._adapter_files, self._pipeline)
 
     def adopt(self, pipeline: Any) -> None:
         """Work with this pipeline, which is on the device."""
@@ -85,16 +101,17 @@ class SdxlEngine:
         with gpu.guard(), watch.phase("encode_text"):
             text = self._loaded_texts().encode(params.prompt, params.negative_prompt)
         watch.notes.update(text.notes)
-        start = self._start(params, watch)
+        start, text = self._start(params, watch), self._with_picture(text, params, watch)
         seeds = params.seeds
         middle = (len(seeds) + 1) // 2
 
         def made(seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
             return self._pictures(seeds, params, text, start, watch)
 
-        pictures = gpu.with_one_retry(
-            lambda: made(seeds), lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in made(half)]
-        )
+        with self._showing(params.guide):
+            pictures = gpu.with_one_retry(
+                lambda: made(seeds), lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in made(half)]
+            )
         return [Output(i, seed, picture) for i, (seed, picture) in enumerate(zip(seeds, pictures, strict=True))]
 
     def count_tokens(self, text: str) -> int:
@@ -118,6 +135,24 @@ class SdxlEngine:
         with gpu.guard(), watch.phase("encode_image"):
             pixels = fit.filling(guide.pictures[REFERENCE], (params.width, params.height))
             return vae.encode(self._pipeline.vae, fit.tensor(pixels))
+
+    def _with_picture(self, text: Conditioning, params: SamplingParams, watch: Watch) -> Conditioning:
+        """What the denoiser reads, and for a style or a character what it is shown of it."""
+        guide = params.guide
+        if guide is None or guide.use == "start":
+            return text
+        if self._adapter is None:
+            raise RuntimeError(f"The engine is asked for a {guide.use}, which is not among its uses.")
+        with gpu.guard(), watch.phase("encode_image"):
+            seen = self._characters.see(guide, self._adapter)
+            embeds = seen.embeds.to(self._device, self._pipeline.unet.dtype)
+        watch.notes["reference_sha256"] = {REFERENCE: seen.picture}
+        return replace(text, inputs={**text.inputs, "ip_adapter_image_embeds": [embeds[params.guidance <= 1 :]]})
+
+    def _showing(self, guide: Guide | None) -> AbstractContextManager[None]:
+        if self._adapter is None or guide is None or guide.use == "start":
+            return nullcontext()
+        return self._adapter.shown(guide)
 
     def _pictures(
         self,

@@ -54,7 +54,8 @@ def encode(vae: Any, image: torch.Tensor) -> torch.Tensor:
 
 def _encoded(vae: Any, image: torch.Tensor) -> torch.Tensor:
     latent: torch.Tensor = vae.encode(image.to(vae.device, vae.dtype)).latent_dist.mode()
-    return latent.float() * vae.config.scaling_factor
+    scaled: torch.Tensor = latent.float() * vae.config.scaling_factor
+    return scaled
 
 
 def decode(vae: Any, latent: torch.Tensor) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from workers import gpu
 from workers.compiled import TUNED
@@ -15,6 +15,7 @@ from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
 from workers.engines.wan.graphs import Graph
 from workers.engines.wan.solve import Solved, Table, solve
+from workers.engines.wan.vace import Control
 from workers.guide import skipped
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ SOLVED = 32
 
 Schedule = tuple[str, float | None, int, int]
 """Solver, shift, steps, and how many of them are left out at the beginning."""
+
+Given = Union["Tensor", Control, None]
+"""Latents to begin from, or what is read beside the text."""
 
 Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 
@@ -65,14 +69,19 @@ class Denoiser:
             self._graphs[shape] = Graph(self._pipeline.transformer, shape, self._pool)
 
     def latents(
-        self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch, start: Tensor | None = None
+        self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch, given: Given = None
     ) -> Tensor:
-        """(1, 16, (frames + 3) / 4, height / 8, width / 8) in float32; `start` are those to begin from."""
-        noise = self._noise(params.width, params.height, params.frames, seed)
+        """(1, 16, (frames + 3) / 4, height / 8, width / 8) in float32."""
+        control = given if isinstance(given, Control) else None
+        start = None if isinstance(given, Control) else given
+        shown = control.shown if control else 0
+        noise = self._noise(params.width, params.height, params.frames + 4 * shown, seed)
         left_out = 0 if start is None or params.guide is None else skipped(params.steps, params.guide.change)
         schedule = (params.solver, params.shift, params.steps, left_out)
         first = noise if start is None else self._scheduler(*schedule).towards(start, noise)
-        return denoise(self._velocity(noise, text, params.guidance), self._solver(schedule, first), first, watch)
+        guidance = params.guidance
+        velocity = control.velocity(text, guidance) if control else self._velocity(noise, text, guidance)
+        return denoise(velocity, self._solver(schedule, first), first, watch)[:, :, shown:]
 
     def _solver(self, schedule: Schedule, first: Tensor) -> Solver:
         return Solved(self._solved(schedule), first) if gpu.on_card(self._device) else self._scheduler(*schedule)

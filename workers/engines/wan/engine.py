@@ -13,8 +13,9 @@ from workers.engines.conditioning import Conditioning
 from workers.engines.wan import convert, fused, pipeline
 from workers.engines.wan.begin import encode
 from workers.engines.wan.decode import decode
-from workers.engines.wan.denoise import Denoiser
+from workers.engines.wan.denoise import Denoiser, Given
 from workers.engines.wan.encode import TextEncoder
+from workers.engines.wan.vace import Control, Vace, present
 from workers.guide import REFERENCE
 from workers.job import GuideUse, Output, SamplingParams
 from workers.watch import Watch
@@ -31,11 +32,11 @@ class WanEngine:
     """Wan 2.1 T2V 1.3B from the folder `root`, in its authors' layout or that of diffusers.
 
     The authors' layout is converted once to `converted`, by default a sibling of `root`. `warm_up_shapes` are
-    (width, height, frames) whose first job shall be as fast as the next; `cache` keeps compiled code.
+    (width, height, frames) whose first job shall be as fast as the next; `cache` keeps compiled code. `vace` is used
+    for references where it is there.
     """
 
     model_hash: str | None = None
-    uses: frozenset[GuideUse] = frozenset(("start",))
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class WanEngine:
         warm_up_shapes: Sequence[Shape] = (),
         cache: Path | None = None,
         model_name: str = "wan_2_1_1_3b",
+        vace: Path | None = None,
     ) -> None:
         self.model_name = model_name
         self._root = root
@@ -53,9 +55,15 @@ class WanEngine:
         self._device = device
         self._warm_up_shapes = warm_up_shapes
         self._cache = cache
+        self._vace_folder = vace
+        self._vace: Vace | None = None
         self._pipeline: Any = None
         self._text: TextEncoder | None = None
         self._denoiser: Denoiser | None = None
+
+    @property
+    def uses(self) -> frozenset[GuideUse]:
+        return frozenset(("start", "subject", "frames")) if present(self._vace_folder) else frozenset(("start",))
 
     def load(self, watch: Watch) -> None:
         """Put the model on the device, converting it first where needed. Raises `Misconfigured` or `EngineBroken`."""
@@ -63,6 +71,8 @@ class WanEngine:
         with watch.phase("load"), gpu.guard():
             folder = convert.ready_folder(self._root, self._converted, watch)
             self.adopt(pipeline.load(folder, self._device, watch))
+            if self._vace_folder is not None and present(self._vace_folder):
+                self._vace = Vace(self._vace_folder, self._device, watch)
 
     def adopt(self, loaded: Any) -> None:
         """Take over a `WanPipeline` whose models are on the device."""
@@ -86,8 +96,8 @@ class WanEngine:
             negative = params.negative_prompt if params.guidance > 1 else None
             text = self._loaded_text().encode(params.prompt, negative)
         watch.notes.update(text.notes)
-        start = self._start(params, watch)
-        return [Output(i, seed, self._frames(seed, params, text, start, watch)) for i, seed in enumerate(params.seeds)]
+        given = self._given(params, watch)
+        return [Output(i, seed, self._frames(seed, params, text, given, watch)) for i, seed in enumerate(params.seeds)]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a prompt as this model reads it, without the end mark; 511 fit."""
@@ -107,26 +117,29 @@ class WanEngine:
             raise RuntimeError("The engine is used before load().")
         return self._text
 
-    def _start(self, params: SamplingParams, watch: Watch) -> torch.Tensor | None:
-        """The latents of the picture or clip that the job begins from, None where it begins from noise."""
+    def _given(self, params: SamplingParams, watch: Watch) -> Given:
+        """What the job's references become: latents to begin from, or frames for VACE; None without references."""
         guide = params.guide
-        if guide is None or guide.use != "start":
+        if guide is None:
             return None
-        pixels = fit.filling(guide.pictures[REFERENCE], (params.width, params.height))[: params.frames]
 
-        def encoded() -> torch.Tensor:
+        def encoded() -> Given:
+            if guide.use != "start" and self._vace is not None:
+                return self._vace.control(params, self._pipeline.vae)
+            pixels = fit.filling(guide.pictures[REFERENCE], (params.width, params.height))[: params.frames]
             return encode(self._pipeline.vae, fit.tensor(pixels))
 
         with watch.phase("encode_image"):
             return gpu.with_one_retry(encoded, encoded)
 
     def _frames(
-        self, seed: int, params: SamplingParams, text: Conditioning, start: torch.Tensor | None, watch: Watch
+        self, seed: int, params: SamplingParams, text: Conditioning, given: Given, watch: Watch
     ) -> NDArray[np.uint8]:
         """Each half has a second try, for when the other process on the card had just taken the room."""
 
         def denoised() -> torch.Tensor:
-            return self._denoised(seed, params, text, start, watch)
+            with self._vace.visiting() if self._vace and isinstance(given, Control) else nullcontext():
+                return self._denoised(seed, params, text, given, watch)
 
         with watch.phase("denoise"):
             latents = gpu.with_one_retry(denoised, denoised)
@@ -137,9 +150,9 @@ class WanEngine:
             )
 
     def _denoised(
-        self, seed: int, params: SamplingParams, text: Conditioning, start: torch.Tensor | None, watch: Watch
+        self, seed: int, params: SamplingParams, text: Conditioning, given: Given, watch: Watch
     ) -> torch.Tensor:
-        latents = self._loaded_denoiser().latents(seed, params, text, watch, start)
+        latents = self._loaded_denoiser().latents(seed, params, text, watch, given)
         if not latents.isfinite().all():
             raise FloatingPointError("The denoiser gave values that are not numbers.")
         return latents

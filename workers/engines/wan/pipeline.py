@@ -30,7 +30,7 @@ def load(folder: Path, device: str, watch: Watch) -> Any:
         "transformer": diffusers.WanTransformer3DModel,
         "vae": diffusers.AutoencoderKLWan,
     }
-    models = {name: _load_model(folder / name, classes[name], device, watch) for name in FOLDERS}
+    models = {name: load_model(folder / name, classes[name], device, watch).to(device) for name in FOLDERS}
     require_tied(models["text_encoder"])
     pipe = diffusers.WanPipeline(
         tokenizer=transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
@@ -82,7 +82,8 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
 
 
-def _load_model(folder: Path, model_class: Any, device: str, watch: Watch) -> Any:
+def load_model(folder: Path, model_class: Any, device: str, watch: Watch) -> Any:
+    """One component in host memory, as it is to be on this device. Raises `Misconfigured`."""
     weights.read_ahead(_weight_files(folder), watch.step)
     model, report = model_class.from_pretrained(
         folder, dtype=gpu.dtype_for(device, "bfloat16"), local_files_only=True, output_loading_info=True
@@ -90,4 +91,4 @@ def _load_model(folder: Path, model_class: Any, device: str, watch: Watch) -> An
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise Misconfigured([f"{folder} lacks {len(missing)} tensors, {missing[0]} first. {COPY}"])
-    return model.to(device)
+    return model
