@@ -52,9 +52,9 @@ Supabase = Annotated[
 def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0, supabase: Supabase = False) -> None:
     """Run everything here: local queue and storage, both workers, one job of each type, a page of results."""
     _end_on_signals()
-    folder = folder.absolute()
+    folder, local = folder.absolute(), _stack(port, supabase=supabase)
     models = _weights(folder)
-    with _stack(port, supabase=supabase) as stack, _workers(stack, models, folder) as process:
+    with local as stack, _workers(stack, models, folder) as process:
         jobs = {job_type: stack.submit(job_type, prompt) for job_type, prompt in _orders()}
         err().print(f"Jobs queued. Logs: {folder / 'workers.log'}")
         if not once and stack.page:
@@ -70,18 +70,15 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0, sup
         raise fail(f"not every job arrived; {folder / 'workers.log'} says why")
 
 
-@contextmanager
-def _stack(port: int, *, supabase: bool) -> Iterator[Stack]:
+def _stack(port: int, *, supabase: bool) -> Stack:
     """The double of July, or the deployment of `supabase/` under Deno and PostgreSQL where their packages are."""
     from workers.local.edge.stack import EdgeStack
     from workers.local.stack import LocalStack
 
     try:
-        chosen = EdgeStack(port=port) if supabase else LocalStack(port=port)
+        return EdgeStack(port=port) if supabase else LocalStack(port=port)
     except FileNotFoundError as error:
         raise fail(str(error)) from None
-    with chosen as stack:
-        yield stack
 
 
 def _end_on_signals() -> None:
