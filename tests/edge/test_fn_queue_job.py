@@ -221,6 +221,13 @@ def test_a_push_of_unknown_fate_leaves_the_job_to_the_reconciler(browser):
     assert message(browser.edge, answer.json()["job"]["id"]) is not None
 
 
+def test_a_queue_that_answers_too_late_may_have_the_job(browser):
+    fault = browser.edge.gateway_faults.add("hang", path="/pipeline", seconds=6)
+    answer = browser.ask()
+    assert (answer.status_code, answer.json()["job"]["status"]) == (200, "queued")
+    assert fault.struck == 1
+
+
 def test_one_broken_connection_is_nobodys_business(browser):
     fault = browser.edge.gateway_faults.add("lost_request", path="/pipeline", count=1)
     row = browser.queued()

@@ -109,6 +109,8 @@ def test_a_forged_token_is_refused(edge, user):
         signed(public, claims(user)),
         jwt.encode(claims(user), KEYS["ES256"][0], "ES256", headers={"kid": "unknown"}),
         jwt.encode(claims(user), KEYS["RS256"][0], "RS512", headers={"kid": "RS256"}),
+        re_headed(edge.keys.user_token(user), {"alg": "constructor"}),
+        re_headed(edge.keys.user_token(user), {"alg": ["HS256"], "kid": {}}),
         "a.b.c",
         "a.b",
         "é.é.é",
@@ -148,3 +150,8 @@ def signed(secret: bytes, said: dict[str, Any]) -> str:
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "HS256"}, said)]
     text = b".".join(parts)
     return (text + b"." + base64.urlsafe_b64encode(hmac.digest(secret, text, hashlib.sha256)).rstrip(b"=")).decode()
+
+
+def re_headed(token: str, header: dict[str, Any]) -> str:
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+    return ".".join([head, *token.split(".")[1:]])

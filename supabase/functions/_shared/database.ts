@@ -1,10 +1,9 @@
 /** The database through PostgREST, with the service key. Who may do what is decided there, in SQL. */
 
+import { ask } from "./ask.ts";
 import { Refusal, Unreachable } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { keyHeaders, projectUrl, serviceKey } from "./settings.ts";
-
-const PATIENCE_MS = 10_000;
 
 export interface Row {
   id: string;
@@ -15,14 +14,14 @@ export interface Row {
 
 /** Call one of the functions that supabase/README.md lists. Raises its refusals as they are meant for the user. */
 export async function call<T>(name: string, args: JsonObject): Promise<T> {
-  const response = await ask(`rpc/${name}`, { method: "POST", body: JSON.stringify(args) });
+  const response = await request(`rpc/${name}`, { method: "POST", body: JSON.stringify(args) });
   return (await understood(name, response)) as T;
 }
 
 /** The job, if it is this user's. */
 export async function jobOf(user: string, job: string, columns: string): Promise<Row | undefined> {
   const query = new URLSearchParams({ id: `eq.${job}`, user_id: `eq.${user}`, select: columns });
-  const rows = (await understood("jobs", await ask(`jobs?${query}`, {}))) as Row[];
+  const rows = (await understood("jobs", await request(`jobs?${query}`, {}))) as Row[];
   return rows[0];
 }
 
@@ -38,14 +37,11 @@ export function noSuchJob(): Refusal {
   return new Refusal(404, "There is no such job.", { code: "unknown_job" });
 }
 
-async function ask(path: string, init: RequestInit): Promise<Response> {
+async function request(path: string, init: RequestInit): Promise<Response> {
   const headers = { ...keyHeaders(serviceKey()), "Content-Type": "application/json" };
+  const url = `${projectUrl()}/rest/v1/${path}`;
   try {
-    return await fetch(`${projectUrl()}/rest/v1/${path}`, {
-      ...init,
-      headers,
-      signal: AbortSignal.timeout(PATIENCE_MS),
-    });
+    return await ask(url, { ...init, headers });
   } catch {
     throw new Unreachable("the database did not answer");
   }

@@ -1,5 +1,6 @@
 /** Users' tokens: JWTs signed with the project's secret (HS256), or with one of its published keys. */
 
+import { ask } from "./ask.ts";
 import { type Bytes, fromBase64, hmacMatches, utf8 } from "./bytes.ts";
 import { Refusal, Unreachable } from "./errors.ts";
 import { keyHeaders, projectUrl, serviceKey, setting } from "./settings.ts";
@@ -23,19 +24,19 @@ interface Parts {
   signature: Bytes;
 }
 
-const ALGORITHMS: Record<string, { kty: string; imports: Algorithm | EcKeyImportParams; verifies: Algorithm }> = {
-  ES256: {
+const ALGORITHMS = new Map<unknown, { kty: string; imports: Algorithm; verifies: Algorithm }>([
+  ["ES256", {
     kty: "EC",
-    imports: { name: "ECDSA", namedCurve: "P-256" },
+    imports: { name: "ECDSA", namedCurve: "P-256" } as EcKeyImportParams,
     verifies: { name: "ECDSA", hash: "SHA-256" } as EcdsaParams,
-  },
-  RS256: {
+  }],
+  ["RS256", {
     kty: "RSA",
     imports: { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" } as RsaHashedImportParams,
     verifies: { name: "RSASSA-PKCS1-v1_5" },
-  },
-  EdDSA: { kty: "OKP", imports: { name: "Ed25519" }, verifies: { name: "Ed25519" } },
-};
+  }],
+  ["EdDSA", { kty: "OKP", imports: { name: "Ed25519" }, verifies: { name: "Ed25519" } }],
+]);
 const LONGEST = 8192;
 const SKEW = 60;
 const PATIENCE_MS = 5000;
@@ -85,7 +86,7 @@ async function isSigned({ header, signed, signature }: Parts, token: string): Pr
     const secret = setting("JWT_SECRET", "SUPABASE_JWT_SECRET");
     return secret === undefined ? await authKnows(token) : await hmacMatches(utf8(secret), signature, signed);
   }
-  const algorithm = ALGORITHMS[String(header.alg)];
+  const algorithm = ALGORITHMS.get(header.alg);
   if (algorithm === undefined) return false;
   for (const key of await keysNamed(header.kid)) {
     if (key.kty !== algorithm.kty) continue;
@@ -100,7 +101,7 @@ async function authKnows(token: string): Promise<boolean> {
   const headers = { ...keyHeaders(serviceKey()), Authorization: `Bearer ${token}` };
   let status: number;
   try {
-    const answer = await fetch(`${projectUrl()}/auth/v1/user`, { headers, signal: AbortSignal.timeout(PATIENCE_MS) });
+    const answer = await ask(`${projectUrl()}/auth/v1/user`, { headers }, PATIENCE_MS);
     await answer.body?.cancel();
     status = answer.status;
   } catch {
@@ -142,9 +143,7 @@ async function recent(age: number): Promise<Key[]> {
 
 async function fetched(): Promise<Key[]> {
   try {
-    const answer = await fetch(`${projectUrl()}/auth/v1/.well-known/jwks.json`, {
-      signal: AbortSignal.timeout(PATIENCE_MS),
-    });
+    const answer = await ask(`${projectUrl()}/auth/v1/.well-known/jwks.json`, {}, PATIENCE_MS);
     return keysOf(await answer.json());
   } catch {
     throw new Unreachable("the project's published keys could not be read");

@@ -1,5 +1,6 @@
 /** The queue: Redis behind the Upstash REST API. */
 
+import { ask } from "./ask.ts";
 import type { JsonObject } from "./json.ts";
 import { required, setting } from "./settings.ts";
 
@@ -59,7 +60,7 @@ async function send(commands: Command[], again = true): Promise<Response> {
   };
   const body = JSON.stringify(commands);
   try {
-    return await fetch(`${url}/pipeline`, { method: "POST", headers, body, signal: AbortSignal.timeout(PATIENCE_MS) });
+    return await ask(`${url}/pipeline`, { method: "POST", headers, body }, PATIENCE_MS);
   } catch (error) {
     const late = error instanceof Error && error.name === "TimeoutError";
     if (again && !late) return await send(commands, false);

@@ -30,10 +30,14 @@ export function keyHeaders(key: string): Record<string, string> {
   return key.startsWith("sb_") ? { apikey: key } : { apikey: key, Authorization: `Bearer ${key}` };
 }
 
-/** The platform gives new keys as one JSON object, name -> key. */
+/** The platform gives new keys as one JSON object, name -> key. What is none is not repeated: it holds a secret. */
 function newKey(): string | undefined {
   const named = setting("SUPABASE_SECRET_KEYS");
   if (named === undefined) return undefined;
-  const keys: Record<string, string> = JSON.parse(named);
-  return keys["default"] ?? Object.values(keys)[0];
+  try {
+    const keys: Record<string, string> = JSON.parse(named);
+    return keys["default"] ?? Object.values(keys)[0];
+  } catch {
+    throw new Error("SUPABASE_SECRET_KEYS is not a JSON object");
+  }
 }

@@ -1,8 +1,7 @@
 /** Storage, with the service key. */
 
+import { ask } from "./ask.ts";
 import { keyHeaders, projectUrl, serviceKey } from "./settings.ts";
-
-const PATIENCE_MS = 10_000;
 
 export interface Place {
   bucket: string;
@@ -18,12 +17,8 @@ export async function remove(places: Place[]): Promise<void> {
 async function removeFrom(bucket: string, prefixes: string[]): Promise<void> {
   const headers = { ...keyHeaders(serviceKey()), "Content-Type": "application/json" };
   try {
-    const response = await fetch(`${projectUrl()}/storage/v1/object/${encodeURIComponent(bucket)}`, {
-      method: "DELETE",
-      headers,
-      body: JSON.stringify({ prefixes }),
-      signal: AbortSignal.timeout(PATIENCE_MS),
-    });
+    const url = `${projectUrl()}/storage/v1/object/${encodeURIComponent(bucket)}`;
+    const response = await ask(url, { method: "DELETE", headers, body: JSON.stringify({ prefixes }) });
     await response.body?.cancel();
     if (response.ok) return;
   } catch {
