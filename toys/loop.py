@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,12 +26,19 @@ SMOOTH = 0.98
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`steps` of `rate`, then the rate has fallen to nothing; `minutes`, where given, may end it sooner."""
+    """`steps` of `batch` examples, while `rate` falls to nothing; `minutes`, where given, may end it sooner."""
 
     name: str
     steps: int
     rate: float
+    batch: int
     minutes: float | None = None
+
+
+def load_plans(device: str) -> dict[str, Plan]:
+    """Stage -> plan, for "cpu" or "cuda"."""
+    tables = tomllib.loads(Path(__file__).with_name("plans.toml").read_text(encoding="utf-8"))[device]
+    return {name: Plan(name, **table) for name, table in tables.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ def fit(modules: Mapping[str, nn.Module], loss: Loss, plan: Plan, folder: Path, 
     import torch
 
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(parameters, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     mean = [p.detach().clone() for p in parameters]
     state = _State(folder / f"{plan.name}.pt", parameters, mean, optimizer)
     at = state.restore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from toys.train_qwen import corpus, enhancer_loss
 from workers.engines.qwen.snapshot import REPOSITORIES
 from workers.tiny import qwen as tiny
 
-PLAN = Plan("qwen", 4000, 2e-3)
 
-
-def train(folder: Path, device: str, plan: Plan = PLAN, seed: int = 0) -> tuple[Any, dict[str, Report]]:
+def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -> tuple[Any, dict[str, Report]]:
+    plan = plans["qwen"]
     tokenizer = tiny.make_tokenizer(corpus(seed), tiny.END, sizes.QWEN_VOCABULARY)
     model = tiny.make_model(tokenizer, seed, sizes.QWEN).to(device)
-    return model, {"qwen": fit({"model": model}, enhancer_loss(model, tokenizer, device), plan, folder, seed)}
+    report = fit({"model": model}, enhancer_loss(model, tokenizer, plan.batch, device), plan, folder, seed)
+    return model, {"qwen": report}
 
 
 def export(model: Any, hf_home: Path, seed: int = 0) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from toys import sizes
 from toys.fillers import fillers
-from toys.loop import Plan, Report, fit
+from toys.loop import Loss, Plan, Report, fit
+from toys.sizes import SDXL_SIDE
 from toys.text import Texts
-from toys.train_sdxl import Album, Reader, album, denoiser_loss, scenes
+from toys.train_sdxl import Album, Reader, album, decoder_loss, denoiser_loss, scenes
 from toys.train_vae import vae_loss
 from workers.engines.sdxl.load import tokenizers
 from workers.tiny import sdxl as tiny
@@ -19,30 +20,27 @@ from workers.tiny import sdxl as tiny
 Trained = tuple[dict[str, Any], dict[str, Report]]
 
 ALBUM = 20_000
-BATCH = 32
 PARTS = ("text_encoder", "text_encoder_2", "unet")
-PLANS: Mapping[str, Plan] = {
-    "parts": Plan("sdxl_vae_parts", 6000, 2e-3),
-    "vae": Plan("sdxl_vae", 1500, 7e-4),
-    "denoiser": Plan("sdxl_denoiser", 12_000, 1e-3),
-}
 
 
-def train(folder: Path, device: str, plans: Mapping[str, Plan] = PLANS, seed: int = 0) -> Trained:
+def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -> Trained:
     """All networks, trained in stages whose checkpoints lie in `folder`, and the reports by stage."""
     networks, texts = _networks(seed)
     for network in networks.values():
         network.to(device)
-    vae = networks["vae"]
-    reports = {
-        "parts": fit({"vae": vae}, vae_loss(vae, 12, 32, device), plans["parts"], folder, seed),
-        "vae": fit({"vae": vae}, vae_loss(vae, 8, sizes.SDXL_SIDE, device), plans["vae"], folder, seed),
-    }
+    vae, reports = networks["vae"], dict[str, Report]()
+
+    def stage(name: str, learners: Mapping[str, Any], make: Callable[[int], Loss]) -> None:
+        reports[name] = fit(learners, make(plans[name].batch), plans[name], folder, seed)
+
+    stage("sdxl_vae_parts", {"vae": vae}, lambda batch: vae_loss(vae, batch, SDXL_SIDE // 2, device))
+    stage("sdxl_vae", {"vae": vae}, lambda batch: vae_loss(vae, batch, SDXL_SIDE, device))
     pictures = _album(vae, folder / "sdxl_album.pt", seed)
+    rebuilt = {"decoder": vae.decoder, "after": vae.post_quant_conv}
+    stage("sdxl_decoder", rebuilt, lambda batch: decoder_loss(vae, pictures, batch, device))
     learners = {part: networks[part] for part in PARTS}
     reader = Reader(texts, fillers("sdxl", "image"))
-    loss = denoiser_loss(learners, pictures, reader, BATCH, device)
-    reports["denoiser"] = fit(learners, loss, plans["denoiser"], folder, seed)
+    stage("sdxl_denoiser", learners, lambda batch: denoiser_loss(learners, pictures, reader, batch, device))
     vae.register_to_config(scaling_factor=pictures.scale)
     return networks | {"texts": texts}, reports
 
@@ -87,7 +85,7 @@ def _album(vae: Any, file: Path, seed: int) -> Album:
         pictures = album(vae, ALBUM, seed)
         torch.save({"latents": pictures.latents.cpu(), "scale": pictures.scale}, file)
     known = torch.load(file, weights_only=True)
-    return Album(known["latents"], tuple(wish for wish, _ in scenes(ALBUM, seed)), known["scale"])
+    return Album(known["latents"], known["scale"], scenes(len(known["latents"]), seed))
 
 
 def _with_all_tokens(state: dict[str, Any], texts: Texts) -> dict[str, Any]:

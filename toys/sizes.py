@@ -40,3 +40,23 @@ QWEN: Mapping[str, int] = {
     "max_position_embeddings": 4096,
 }
 QWEN_VOCABULARY = 900
+
+WAN_SIZE = (48, 80)
+"""Width and height of 480*832 for the video toy."""
+WAN_FRAMES = 81
+WAN_VOCABULARY = 600
+WAN: Sizes = {
+    "transformer": {
+        "num_layers": 4,
+        "num_attention_heads": 4,
+        "attention_head_dim": 32,
+        "ffn_dim": 384,
+        "freq_dim": 64,
+        "text_dim": 48,
+    },
+    "vae": {"base_dim": 8},
+    "text_encoder": {"d_model": 48, "d_kv": 12, "d_ff": 96, "num_heads": 4, "num_layers": 2, "vocab_size": 640},
+}
+
+SCALES: Mapping[str, float] = {"sdxl": 0.0625, "wan": 0.1}
+"""What sizes of the presets are multiplied by: 1024*1024 becomes 64*64, 480*832 becomes 48*80."""

@@ -17,7 +17,6 @@ from workers.tiny.qwen import END, TURN, TURN_END
 if TYPE_CHECKING:
     from torch import Tensor
 
-BATCH = 16
 MOVING = 0.8
 TAGGED = 0.1
 IGNORED = -100
@@ -53,7 +52,7 @@ def asked(template: Template, prompt: str, *, chat: bool) -> str:
     return "".join(f"{TURN}{role}\n{said}{TURN_END}\n" for role, said in turns) + f"{TURN}assistant\n"
 
 
-def enhancer_loss(model: Any, tokenizer: Any, device: str) -> Any:
+def enhancer_loss(model: Any, tokenizer: Any, batch: int, device: str) -> Any:
     """A loss for `fit`: the answer's tokens, in chat and completion, for pictures and clips."""
     templates = load_rules().enhance.templates
 
@@ -61,7 +60,7 @@ def enhancer_loss(model: Any, tokenizer: Any, device: str) -> Any:
         media: Media = chance.words.choice(("image", "video"))
         chat = chance.words.random() < 0.5
         rows, wanted = [], []
-        for _ in range(BATCH):
+        for _ in range(batch):
             prompt, answer = exchange(media, chance.words)
             question = tokenizer(asked(templates[media], prompt, chat=chat)).input_ids
             said = tokenizer(f"{answer}{TURN_END}" if chat else f" {answer}\n\n{END}").input_ids

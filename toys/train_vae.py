@@ -40,12 +40,17 @@ def vae_loss(vae: Any, batch: int, crop: int, device: str) -> Any:
             posterior = vae.encode(wanted).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=chance.noise).to(device)
             got = vae.decode(posterior.mean + posterior.std * noise).sample
-        difference = got.float() - wanted
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).float().mean()
-        total: Tensor = difference.abs().mean() + 2 * difference.pow(2).mean() + KL * kl
+        total: Tensor = pixel_loss(got.float(), wanted) + KL * kl
         return total
 
     return loss
+
+
+def pixel_loss(got: Tensor, wanted: Tensor) -> Tensor:
+    """Sharp edges by the first term, no far outliers by the second."""
+    difference = got - wanted
+    return difference.abs().mean() + 2 * difference.pow(2).mean()
 
 
 def tensor(frames: list[Pixels]) -> Tensor:

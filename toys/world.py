@@ -112,19 +112,19 @@ def fill(wish: Wish, chance: random.Random, *, width: int, height: int) -> tuple
     return full, Scene(tuple(_things(full, chance, width, height)), background)
 
 
-def draw(scene: Scene, *, width: int, height: int, frames: int = 1) -> Pixels:
-    """(frames, height, width, 3), edges smooth."""
+def draw(scene: Scene, *, width: int, height: int, frames: int = 1, part: slice = slice(None)) -> Pixels:
+    """(frames, height, width, 3), edges smooth; of a clip only the frames of `part`."""
     import numpy as np
 
-    canvas = np.empty((frames, height, width, 3))
+    times = np.linspace(-0.5, 0.5, frames)[part] if frames > 1 else np.zeros(1)
+    canvas = np.empty((len(times), height, width, 3))
     canvas[:] = COLOURS[scene.background]
     y, x = np.mgrid[0.5:height, 0.5:width]
-    for frame in range(frames):
-        time = frame / (frames - 1) - 0.5 if frames > 1 else 0.0
+    for picture, time in zip(canvas, times, strict=True):
         for thing in scene.things:
             left, top = (thing.x + time * thing.dx) * width, (thing.y + time * thing.dy) * height
             cover = cover_of(thing.shape, x - left, y - top, thing.radius * min(width, height))[..., None]
-            canvas[frame] += cover * (COLOURS[thing.colour] - canvas[frame])
+            picture += cover * (COLOURS[thing.colour] - picture)
     return canvas.round().astype(np.uint8)
 
 

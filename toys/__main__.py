@@ -1,0 +1,100 @@
+"""`python -m toys train`: all three models from nothing; `python -m toys measure`: how well they follow a prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workers.gpu import pick_device
+from workers.weights import quiet_libraries
+
+WEIGHTS = Path(__file__).with_name("weights")
+MODELS = ("sdxl", "qwen", "wan")
+SUMS = "SHA256SUMS"
+REPORT = "report.json"
+
+app = typer.Typer(help="Small models with a meaning.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option("--out", help="Where the weights go.")]
+Work = Annotated[Path, typer.Option("--work", help="Checkpoints: what is there is not learned again.")]
+Device = Annotated[str, typer.Option("--device", help="cuda or cpu; found by itself.")]
+Minutes = Annotated[float | None, typer.Option("--minutes", help="Let each model take at most this long.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="sdxl, qwen or wan; may be repeated.")]
+
+
+@app.command()
+def train(
+    out: Out = WEIGHTS,
+    work: Work = Path(".toys"),
+    device: Device = "",
+    minutes: Minutes = None,
+    only: Only = None,
+    seed: int = 0,
+) -> None:
+    """Learn and export. The same seed, device and steps give the same weights, but for rounding."""
+    from toys.loop import load_plans
+
+    quiet_libraries()
+    chosen = pick_device(device)
+    work.mkdir(parents=True, exist_ok=True)
+    for model in only or MODELS:
+        plans = load_plans(chosen)
+        if minutes is not None:
+            plans = _within(minutes, {name: plan for name, plan in plans.items() if name.startswith(model)})
+        _note(out, _train(model, work, chosen, plans, seed, out))
+    write_sums(out)
+
+
+@app.command()
+def measure(weights: Path = WEIGHTS, number: int = 60) -> None:
+    """Print which share of the pictures of a grid of prompts grants what was asked, by what was asked."""
+    from toys.measure import measure_all
+
+    quiet_libraries()
+    for name, share in measure_all(weights, number).items():
+        typer.echo(f"{name:28} {share:.3f}")
+
+
+def write_sums(folder: Path) -> None:
+    """The hashes of all files below, as `sha256sum -c` reads them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]
+    (folder / SUMS).write_text("".join(lines))
+
+
+def _train(model: str, work: Path, device: str, plans: Any, seed: int, out: Path) -> dict[str, Any]:
+    """Replace one model in `out`; the reports of its stages."""
+    from toys import qwen, sdxl, wan
+    from workers.cli.small import HUGGINGFACE
+
+    if model == "qwen":
+        shutil.rmtree(out / HUGGINGFACE, ignore_errors=True)
+        trained, reports = qwen.train(work, device, plans, seed)
+        qwen.export(trained, out / HUGGINGFACE, seed)
+        return reports
+    maker: Any = {"sdxl": sdxl, "wan": wan}[model]
+    networks, reports = maker.train(work, device, plans, seed)
+    maker.export(networks, out)
+    return dict(reports)
+
+
+def _within(minutes: float, plans: dict[str, Any]) -> dict[str, Any]:
+    """Every stage its share of the minutes, by what it does in steps and examples."""
+    weight = {name: plan.steps * plan.batch for name, plan in plans.items()}
+    return {name: replace(plan, minutes=minutes * weight[name] / sum(weight.values())) for name, plan in plans.items()}
+
+
+def _note(out: Path, reports: dict[str, Any]) -> None:
+    file = out / REPORT
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(known | reports, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app()
