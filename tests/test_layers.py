@@ -16,11 +16,11 @@ LAYERS = {
     "0": "records crash fence errors claim job character payload guide resolve watch verdict",
     "1": "emphasis settings environment known logs stop heartbeat prompt prompt_rules report staged wear "
     "ledger estimates",
-    "2a": "queue rows storage chain signers credentials callback web places fetch references picture decoder",
+    "2a": "queue rows storage chain signers credentials callback web places fetch references picture decoder erasure",
     "2b": "compiled gpu turn weights watermark watermark_net scorers media engines",
     "3": "account worker claiming enhancing making writing parcel packing withdrawal delivery dispatch lease outbox "
     "supervisor reconciler keeper slot process safety",
-    "4": "guards kinds boot pulse volume cli ops __main__ __init__",
+    "4": "guards removal kinds boot pulse volume cli ops __main__ __init__",
     "double": "testing kept fakes local tiny",
 }
 MAY_SEE = {

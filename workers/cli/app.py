@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from workers.cli.audit import audit
 from workers.cli.check import check
 from workers.cli.dead import dead, replay
 from workers.cli.demo import demo
@@ -16,6 +17,7 @@ from workers.cli.run import run, supervise
 from workers.cli.screen import Commands
 from workers.cli.status import status
 from workers.cli.submit import submit
+from workers.cli.takedown import forget, takedown
 
 app = typer.Typer(
     name="workers",
@@ -26,8 +28,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, supervise, check, submit, prompt, status, pause, resume, replay):
+for command in (demo, run, supervise, check, submit, prompt, status, pause, resume, replay, takedown, forget):
     app.command()(command)
+app.add_typer(audit, name="audit")
 app.add_typer(dead, name="dead")
 app.add_typer(models, name="models")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from workers.kinds import KINDS, open_queue, queue_of
+from workers.payload import find_user
 from workers.queue.budget import Budget
 from workers.queue.rest import RestConnection, understood
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0
 PAGE = 50
+DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,23 @@ class QueueView:
         while page := self.queue.dead(start, PAGE):
             yield from page
             start += PAGE
+
+    def forget(self, job_id: str) -> bool:
+        """Whether a result was remembered, which it is no more."""
+        return bool(self._redis.execute(("DEL", f"{self.name}:result:{job_id}")))
+
+    def forget_user(self, user_id: str, jobs: Iterable[str], *, dry: bool = False) -> int:
+        """What this queue holds of a user: results, given-up jobs, and open jobs, which are withdrawn."""
+        results = [job for job in jobs if self._redis.execute(("EXISTS", f"{self.name}:result:{job}"))]
+        with understood():
+            entries = self._redis.execute(("LRANGE", f"{self.name}:dead", 0, -1))
+        theirs = [entry for entry in entries if find_user(entry.partition("\n")[2]) == user_id]
+        for job in () if dry else jobs:
+            self._redis.execute(("SET", f"cancel:{job}", "1", "EX", DAY))
+            self.forget(job)
+        for entry in () if dry else theirs:
+            self._redis.execute(("LREM", f"{self.name}:dead", 1, entry))
+        return len(results) + len(theirs)
 
     def close(self) -> None:
         for client in ("queue", "_redis"):

@@ -29,7 +29,11 @@ class RestApi:
 
     def routes(self) -> list[Route]:
         path = "/rest/v1/{table}"
-        return [Route(path, self.read, methods=["GET"]), Route(path, self.change, methods=["PATCH"])]
+        return [
+            Route(path, self.read, methods=["GET"]),
+            Route(path, self.change, methods=["PATCH"]),
+            Route(path, self.remove, methods=["DELETE"]),
+        ]
 
     async def read(self, request: Request) -> Response:
         table, filters = self._admit(request)
@@ -57,6 +61,15 @@ class RestApi:
         if "return=representation" not in request.headers.get("prefer", ""):
             return Response(status_code=204)
         return JSONResponse([row for id_ in ids for row in self._database.select(table, {"id": id_})])
+
+    async def remove(self, request: Request) -> Response:
+        """The service refuses to empty a table: there must be a filter."""
+        table, filters = self._admit(request)
+        if not filters:
+            raise rest_error("21000", "DELETE requires a WHERE clause", 400)
+        for row in self._database.select(table, filters=filters):
+            self._database.delete(table, {"id": row["id"]})
+        return Response(status_code=204)
 
     def _admit(self, request: Request) -> tuple[str, list[Filter]]:
         """The table and which of its rows are meant. A user sees only what is the user's own."""
