@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from dbrig import Database, copied, installed
-from fnrig import JWKS, Browser, browsing
+from fnrig import JWKS, Browser, Worker, browsing
 
 from workers.local.edge.stack import EdgeStack
 from workers.local.postgres import PostgresServer
@@ -53,3 +53,9 @@ def browser(edge: EdgeStack) -> Iterator[Browser]:
     edge.faults.clear(seed=0)
     with browsing(edge) as found:
         yield found
+
+
+@pytest.fixture
+def worker(browser: Browser) -> Worker:
+    """Who makes a picture of that user."""
+    return Worker(browser.edge, browser.queued())

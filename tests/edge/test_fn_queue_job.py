@@ -8,7 +8,7 @@ import uuid
 
 import httpx
 import pytest
-from fnrig import PROMPT, Browser, browsing, command, credits_of, message
+from fnrig import PROMPT, browsing, command, credits_of, message
 
 from workers import payload
 from workers.making import waited
@@ -178,12 +178,13 @@ def test_a_user_has_only_so_many_jobs_waiting(edge):
     assert answers[-1].json()["code"] == "waiting"
 
 
-def test_a_user_who_asks_too_often_is_told_when_to_come_back(edge):
-    with browsing(edge, tier="free") as browser:
-        answers = [browser.ask("no such type") for _ in range(22)]
-    last = answers[-1]
-    assert (answers[0].status_code, last.status_code, last.json()["code"]) == (400, 429, "rate")
-    assert 1 <= int(last.headers["retry-after"]) <= 60
+def test_a_user_who_asks_too_often_is_told_when_to_come_back(browser):
+    assert browser.ask("no such type").status_code == 400
+    spent = "tokens = 0, updated_at = now() + interval '1 hour'"
+    browser.edge.sql(f"update public.rate_tokens set {spent} where user_id = '{browser.user}'")
+    answer = browser.ask()
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate")
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
 
 
 def test_a_job_costs_credits_and_nobody_goes_below_zero(edge):
@@ -191,56 +192,6 @@ def test_a_job_costs_credits_and_nobody_goes_below_zero(edge):
         before = credits_of(edge, browser.user)
         assert browser.ask("video_high").status_code == 402
         assert credits_of(edge, browser.user) == before
-
-
-def test_a_push_that_is_refused_fails_the_job_and_returns_its_credits(browser):
-    edge, before = browser.edge, credits_of(browser.edge, browser.user)
-    edge.gateway_faults.add("error", path="/pipeline", status=500, count=1)
-    answer = browser.ask()
-    (row,) = edge.rows("jobs", user_id=browser.user)
-    assert (answer.status_code, answer.json()["code"]) == (503, "queue")
-    assert (row["status"], row["error_type"]) == ("failed", "queue")
-    assert credits_of(edge, browser.user) == before
-
-
-def test_a_push_into_nowhere_fails_the_job(browser):
-    browser.edge.gateway.stop()
-    try:
-        answer = browser.ask()
-    finally:
-        browser.edge.gateway.start()
-    (row,) = browser.edge.rows("jobs", user_id=browser.user)
-    assert (answer.status_code, row["status"]) == (503, "failed")
-
-
-def test_a_push_of_unknown_fate_leaves_the_job_to_the_reconciler(browser):
-    browser.edge.gateway_faults.add("lost_reply", path="/pipeline", count=2)
-    answer = browser.ask()
-    assert answer.status_code == 200
-    assert answer.json()["job"]["status"] == "queued"
-    assert message(browser.edge, answer.json()["job"]["id"]) is not None
-
-
-def test_a_queue_that_answers_too_late_may_have_the_job(browser):
-    fault = browser.edge.gateway_faults.add("hang", path="/pipeline", seconds=6)
-    answer = browser.ask()
-    assert (answer.status_code, answer.json()["job"]["status"]) == (200, "queued")
-    assert fault.struck == 1
-
-
-def test_one_broken_connection_is_nobodys_business(browser):
-    fault = browser.edge.gateway_faults.add("lost_request", path="/pipeline", count=1)
-    row = browser.queued()
-    assert fault.struck == 1
-    assert message(browser.edge, row["id"]) is not None
-
-
-def test_while_the_database_is_away_nothing_is_pushed(browser):
-    before = command(browser.edge, "LLEN", "wan_queue")
-    browser.edge.faults.add("error", path="/rest/v1/rpc/create_job", status=502, html=True)
-    answer = browser.ask()
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert command(browser.edge, "LLEN", "wan_queue") == before
 
 
 def test_a_draft_is_made_in_full_with_the_same_seed(browser):
@@ -263,14 +214,6 @@ def test_a_draft_of_somebody_else_is_unknown(browser):
     draft = browser.queued("video_fast", draft=True)
     with browsing(browser.edge) as other:
         assert other.call("queue-job", {"promote": draft["id"]}).status_code == 404
-
-
-def test_prompts_do_not_reach_the_functions_log(browser: Browser):
-    browser.ask(prompt="a marigold in a blue pot", config={"seed": "x"})
-    browser.edge.gateway_faults.add("error", path="/pipeline", status=500, count=1)
-    browser.ask(prompt="a marigold in a blue pot")
-    assert '"event":"push"' in browser.edge.log
-    assert "marigold" not in browser.edge.log
 
 
 def completed(job: dict) -> dict:

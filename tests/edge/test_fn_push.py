@@ -1,0 +1,63 @@
+"""queue-job's push: what becomes of a job whose message does not get through, and what is said of it."""
+
+from __future__ import annotations
+
+from fnrig import Browser, command, credits_of, message
+
+
+def test_a_push_that_is_refused_fails_the_job_and_returns_its_credits(browser):
+    edge, before = browser.edge, credits_of(browser.edge, browser.user)
+    edge.gateway_faults.add("error", path="/pipeline", status=500, count=1)
+    answer = browser.ask()
+    (row,) = edge.rows("jobs", user_id=browser.user)
+    assert (answer.status_code, answer.json()["code"]) == (503, "queue")
+    assert (row["status"], row["error_type"]) == ("failed", "queue")
+    assert credits_of(edge, browser.user) == before
+
+
+def test_a_push_into_nowhere_fails_the_job(browser):
+    browser.edge.gateway.stop()
+    try:
+        answer = browser.ask()
+    finally:
+        browser.edge.gateway.start()
+    (row,) = browser.edge.rows("jobs", user_id=browser.user)
+    assert (answer.status_code, row["status"]) == (503, "failed")
+
+
+def test_a_push_of_unknown_fate_leaves_the_job_to_the_reconciler(browser):
+    browser.edge.gateway_faults.add("lost_reply", path="/pipeline", count=2)
+    answer = browser.ask()
+    assert answer.status_code == 200
+    assert answer.json()["job"]["status"] == "queued"
+    assert message(browser.edge, answer.json()["job"]["id"]) is not None
+
+
+def test_a_queue_that_answers_too_late_may_have_the_job(browser):
+    fault = browser.edge.gateway_faults.add("hang", path="/pipeline", seconds=6)
+    answer = browser.ask()
+    assert (answer.status_code, answer.json()["job"]["status"]) == (200, "queued")
+    assert fault.struck == 1
+
+
+def test_one_broken_connection_is_nobodys_business(browser):
+    fault = browser.edge.gateway_faults.add("lost_request", path="/pipeline", count=1)
+    row = browser.queued()
+    assert fault.struck == 1
+    assert message(browser.edge, row["id"]) is not None
+
+
+def test_while_the_database_is_away_nothing_is_pushed(browser):
+    before = command(browser.edge, "LLEN", "wan_queue")
+    browser.edge.faults.add("error", path="/rest/v1/rpc/create_job", status=502, html=True)
+    answer = browser.ask()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert command(browser.edge, "LLEN", "wan_queue") == before
+
+
+def test_prompts_do_not_reach_the_functions_log(browser: Browser):
+    browser.ask(prompt="a marigold in a blue pot", config={"seed": "x"})
+    browser.edge.gateway_faults.add("error", path="/pipeline", status=500, count=1)
+    browser.ask(prompt="a marigold in a blue pot")
+    assert '"event":"push"' in browser.edge.log
+    assert "marigold" not in browser.edge.log
