@@ -12,9 +12,9 @@ from support import get
 from workers.local.stack import LocalStack
 
 
-def test_there_is_a_private_bucket_for_each_type_and_one_shared(api: httpx.Client) -> None:
+def test_there_is_a_private_bucket_for_each_type_one_shared_and_one_for_uploads(api: httpx.Client) -> None:
     buckets = {bucket["id"]: bucket for bucket in api.get("/storage/v1/bucket").json()}
-    assert sorted(buckets) == sorted([*TYPES, "workspace-temp"])
+    assert sorted(buckets) == sorted([*TYPES, "reference_images", "workspace-temp"])
     assert not any(bucket["public"] for bucket in buckets.values())
     mib = {name: bucket["file_size_limit"] / 2**20 for name, bucket in buckets.items()}
     assert mib == {
@@ -29,6 +29,7 @@ def test_there_is_a_private_bucket_for_each_type_and_one_shared(api: httpx.Clien
         "video7b_fast_enhanced": 100,
         "video7b_high_enhanced": 100,
         "workspace-temp": 1024,
+        "reference_images": 20,
     }
     assert buckets["video_fast"]["allowed_mime_types"] == ["video/mp4", "video/webm", "video/mpeg", "video/quicktime"]
     assert buckets["video7b_fast_enhanced"]["allowed_mime_types"] == ["video/mp4"]

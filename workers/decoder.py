@@ -28,6 +28,9 @@ LIMITS = {
 CLIP_LIMITS = LIMITS | {resource.RLIMIT_CPU: 30, resource.RLIMIT_FSIZE: 120_000_000}
 """Bytes and seconds."""
 
+SOON = 1e-3
+"""Seconds by which clocks of files differ from ours."""
+
 MATROSKA = b"\x1aE\xdf\xa3"
 WHITE = (255, 255, 255, 255)
 
@@ -90,18 +93,18 @@ def _clip(data: bytes, most: int, fps: int, width: int, height: int) -> tuple[st
 
 def _paced(frames: Iterable[Any], most: int, fps: int) -> Iterator[Any]:
     """What is to be seen at each tick, at most so many times."""
-    told, shown, began = 0, None, 0.0
+    told, shown, began, at = 0, None, 0.0, 0.0
     for frame in frames:
-        at = frame.time if frame.time is not None else began
+        at = frame.time if frame.time is not None else at
         if shown is None:
             began = at
-        while shown is not None and told < most and told / fps < at - began - 1e-3:
+        while shown is not None and told < most and told / fps < at - began - SOON:
             told += 1
             yield shown
         if told >= most:
             return
         shown = frame
-    if shown is not None:
+    if shown is not None and told / fps <= at - began + SOON:
         yield shown
 
 

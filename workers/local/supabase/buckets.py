@@ -1,4 +1,4 @@
-"""The private buckets of the deployment: one per job type, and the one that newer deployments use for all."""
+"""The private buckets of the deployment: one per job type, one that newer deployments use for all, one for uploads."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workers.job import Preset
+from workers.places import UPLOADS
 
 IMAGES = ("image/png", "image/jpeg", "image/webp")
 CLIPS = ("video/mp4",)
 PLAIN_CLIPS = (*CLIPS, "video/webm", "video/mpeg", "video/quicktime")
 SHARED = "workspace-temp"
 GIBIBYTE = 2**30
+UPLOADS_LIMIT = 20 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Bucket:
 
 def buckets_of(presets: Mapping[str, Preset]) -> dict[str, Bucket]:
     found = [Bucket(preset.type, preset.bucket_limit, _content_types(preset)) for preset in presets.values()]
-    return {bucket.name: bucket for bucket in [*found, Bucket(SHARED, GIBIBYTE, (*IMAGES, *CLIPS))]}
+    others = [Bucket(SHARED, GIBIBYTE, (*IMAGES, *CLIPS)), Bucket(UPLOADS, UPLOADS_LIMIT, IMAGES)]
+    return {bucket.name: bucket for bucket in [*found, *others]}
 
 
 def _content_types(preset: Preset) -> tuple[str, ...]:
