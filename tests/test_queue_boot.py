@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import valkey
 
-from workers.errors import Misconfigured
+from workers.claiming import check
+from workers.errors import Misconfigured, Unreachable
 from workers.local.commands import AVAILABLE
 from workers.queue import scripts
 from workers.queue.upstash import UpstashQueue
+from workers.stop import Stop
 
 
 def test_a_fresh_redis_is_marked_with_our_schema(redis: valkey.Valkey, direct: UpstashQueue) -> None:
@@ -27,6 +29,38 @@ def test_another_schema_is_refused_at_boot(redis: valkey.Valkey, direct: Upstash
 def test_the_check_has_every_script_compiled(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     direct.check()
     assert redis.script_exists(*map(scripts.digest, scripts.NAMES)) == [True] * len(scripts.NAMES)
+
+
+class Losing:
+    """A queue whose first answers are lost."""
+
+    def __init__(self, lost: int, *, denied: bool = False) -> None:
+        self.lost, self.denied, self.asked = lost, denied, 0
+
+    def check(self) -> None:
+        self.asked += 1
+        if self.asked <= self.lost:
+            raise Unreachable("no answer", denied=self.denied)
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.claiming.BOOT_PAUSES", (0.0,) * 4)
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_request_that_is_lost_at_boot_is_asked_again() -> None:
+    queue = Losing(4)
+    check(queue, Stop())
+    assert queue.asked == 5
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(("queue", "asked"), [(Losing(5), 5), (Losing(5, denied=True), 1)])
+def test_a_queue_that_does_not_answer_or_knows_us_not_ends_the_process(queue: Losing, asked: int) -> None:
+    with pytest.raises(Unreachable):
+        check(queue, Stop())
+    assert queue.asked == asked
 
 
 def test_scripts_use_only_commands_that_the_service_has() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from workers import estimates, gpu, heartbeat, ledger, logs
+from workers import claiming, estimates, gpu, heartbeat, ledger, logs
 from workers.claiming import Claimer
 from workers.dispatch import RELEASE_SECONDS, Dispatch
 from workers.environment import worker_environment
@@ -150,7 +150,7 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     outbox = Outbox(settings.outbox, quota=round(settings.outbox_max_gb * GIB))
     budget = Budget(settings.command_budget)
     queue = open_queue(name, settings, budget=budget)
-    queue.check()
+    claiming.check(queue, stop)
     if swept := outbox.collect_garbage(queue.is_delivered):
         log.warning("outbox swept", folders=len(swept))
     guards = open_guards(f"{name}@{settings.worker_name}", settings, KINDS[name].scorers)

@@ -16,6 +16,7 @@ from workers.errors import ClaimLost, Unreachable
 from workers.logs import log
 from workers.stop import Stop
 
+BOOT_PAUSES = (0.5, 1.0, 2.0, 5.0)
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 SLICE = 15.0
 SHORTEST = 0.01
@@ -23,6 +24,24 @@ PATIENCE = 1.0
 
 Pace = Callable[[ClaimReply, float], float]
 """How long to wait before an empty queue is asked again, from every answer and the time at which it was asked for."""
+
+
+class Checked(Protocol):
+    def check(self) -> None: ...
+
+
+def check(queue: Checked, stop: Stop) -> None:
+    """Ask a queue at boot whether all is well. A lost request is asked again: a process that ends over it is started
+    ever later. Raises `Unreachable` and `Misconfigured`."""
+    for pause in (*BOOT_PAUSES, None):
+        try:
+            queue.check()
+            return
+        except Unreachable as error:
+            if pause is None or error.denied or stop.requested:
+                raise
+            log.warning("queue check failed", reason=str(error), wait=pause)
+            stop.sleep(pause)
 
 
 class Claims(Protocol):

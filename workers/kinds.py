@@ -12,7 +12,6 @@ from pathlib import Path
 
 from workers import gpu, heartbeat, media
 from workers.callback import CallbackClient
-from workers.engines.loras import Shelf
 from workers.enhancing import Enhancer
 from workers.guards import OpenScorers
 from workers.job import WRITTEN, Artifact, Output, Preset, SamplingParams
@@ -76,7 +75,6 @@ def _sdxl(catalogue: Catalogue) -> Engine:
         device=catalogue.device,
         cache=settings.compile_cache,
         name=files.name,
-        loras=Shelf(settings.model_root, catalogue.models.loras),
         adapter=adapter_files(settings.model_root, catalogue.models),
         characters=settings.model_root.parent / "characters",
     )
@@ -96,7 +94,6 @@ def _wan(catalogue: Catalogue) -> Engine:
         warm_up_shapes=sorted(shapes),
         cache=catalogue.settings.compile_cache,
         model_name=files.name,
-        loras=Shelf(root, catalogue.models.loras),
         vace=vace_folder(root, catalogue.models),
     )
 
@@ -202,8 +199,7 @@ def open_callbacks(settings: Settings) -> CallbackClient:
 def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
     """What jobs of this kind are made with; nothing heavy is loaded yet. Raises `Misconfigured`."""
     presets, rules = load_presets(), load_rules(budget=settings.prompt_budget)
-    models = load_models()
-    catalogue = Catalogue(settings, presets, models, rules, gpu.pick_device(settings.device))
+    catalogue = Catalogue(settings, presets, load_models(), rules, gpu.pick_device(settings.device))
     engine = kind.engine(catalogue)
     return Maker(
         kind=kind.name,
@@ -214,7 +210,6 @@ def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
         gate=gate,
         compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
-        loras=models.loras,
         references=open_references(settings),
     )
 
