@@ -22,9 +22,9 @@ from system import ROOT, System
 
 PRESETS = load_presets()
 QUICK = {"sample_steps": 2, "num_inference_steps": 2, "frame_num": 5, "num_images": 1}
-LIMIT = 120.0
+LIMIT = 240.0
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass(frozen=True)
