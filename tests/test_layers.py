@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(ROOT.glob("workers/**/*.py"))
 
 LAYERS = {
-    "0": "records crash fence errors claim job character payload guide resolve watch verdict",
+    "0": "records crash fence errors claim job loras character payload guide resolve watch verdict",
     "1": "emphasis settings environment known logs stop heartbeat prompt prompt_rules report staged wear "
     "ledger estimates",
     "2a": "queue rows storage chain signers credentials callback web places fetch references picture decoder erasure",

@@ -121,6 +121,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """One that a job wants, by name."""
+
+    name: str
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """What one generation is asked for. Sizes in pixels as generated; one seed per output, in output order.
 
@@ -141,6 +149,7 @@ class SamplingParams:
     prompt: str = ""
     negative_prompt: str = ""
     fps: int = FPS
+    loras: tuple[Lora, ...] = ()
     adjusted: Mapping[str, list[Any]] = field(default_factory=dict)
     guide: Guide | None = None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workers import gpu, heartbeat, media
 from workers.callback import CallbackClient
+from workers.engines.loras import Shelf
 from workers.enhancing import Enhancer
 from workers.guards import OpenScorers
 from workers.job import WRITTEN, Artifact, Output, Preset, SamplingParams
@@ -75,6 +76,7 @@ def _sdxl(catalogue: Catalogue) -> Engine:
         device=catalogue.device,
         cache=settings.compile_cache,
         name=files.name,
+        loras=Shelf(settings.model_root, catalogue.models.loras),
         adapter=adapter_files(settings.model_root, catalogue.models),
         characters=settings.model_root.parent / "characters",
     )
@@ -94,6 +96,7 @@ def _wan(catalogue: Catalogue) -> Engine:
         warm_up_shapes=sorted(shapes),
         cache=catalogue.settings.compile_cache,
         model_name=files.name,
+        loras=Shelf(root, catalogue.models.loras),
         vace=vace_folder(root, catalogue.models),
     )
 
@@ -199,7 +202,8 @@ def open_callbacks(settings: Settings) -> CallbackClient:
 def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
     """What jobs of this kind are made with; nothing heavy is loaded yet. Raises `Misconfigured`."""
     presets, rules = load_presets(), load_rules(budget=settings.prompt_budget)
-    catalogue = Catalogue(settings, presets, load_models(), rules, gpu.pick_device(settings.device))
+    models = load_models()
+    catalogue = Catalogue(settings, presets, models, rules, gpu.pick_device(settings.device))
     engine = kind.engine(catalogue)
     return Maker(
         kind=kind.name,
@@ -210,6 +214,7 @@ def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
         gate=gate,
         compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
+        loras=models.loras,
         references=open_references(settings),
     )
 

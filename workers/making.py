@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from workers.enhancing import Enhancer
 from workers.errors import Rejected, Unreachable
 from workers.guide import account, settled
 from workers.job import Guide, GuideUse, Job, Output, Picture, Preset, Rating, Reference, SamplingParams
+from workers.loras import Offered, triggers
 from workers.parcel import Parcel
 from workers.prompt import ComposedPrompt, Enhancement
 from workers.resolve import resolve
@@ -79,7 +80,11 @@ class References(Protocol):
 
 
 class Compose(Protocol):
-    def __call__(self, job: Job, preset: Preset, *, rating: Rating, text: str | None) -> ComposedPrompt: ...
+    """`triggers` are words that belong to what was asked for otherwise, and are never left out for want of room."""
+
+    def __call__(
+        self, job: Job, preset: Preset, *, rating: Rating, text: str | None, triggers: Sequence[str]
+    ) -> ComposedPrompt: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Maker:
     compose: Compose
     scale: float = 1.0
     references: References | None = None
+    loras: Offered = field(default_factory=dict)
 
     def preset(self, job: Job) -> Preset:
         """Raises `Rejected` for a type that is unknown or belongs on another queue."""
@@ -107,7 +113,7 @@ class Maker:
 
     def admit(self, job: Job, preset: Preset) -> tuple[Rating, SamplingParams]:
         """All that can refuse a job before it costs anything."""
-        rating, params = self.gate.admit(job), resolve(job, preset, self.scale)
+        rating, params = self.gate.admit(job), resolve(job, preset, self.scale, self.loras)
         self._require(params.guide)
         return rating, params
 
@@ -139,7 +145,8 @@ class Maker:
             job = _as_guided(job, params.guide)
         enhancement = self._enhance(job, preset, params, watch)
         text = enhancement.text if enhancement else None
-        composed = self.compose(job, preset, rating=rating, text=text)
+        called = triggers(params.loras, self.loras)
+        composed = self.compose(job, preset, rating=rating, text=text, triggers=called)
         params = replace(params, prompt=composed.prompt, negative_prompt=composed.negative_prompt)
         self.gate.admitted(job, rating, params)
         crash.point("composed")
@@ -198,6 +205,7 @@ class Maker:
             "seed": params.seeds[0],
             "seeds": list(params.seeds),
             "num_images": len(params.seeds),
+            "loras": [asdict(lora) for lora in params.loras],
             "adjusted": dict(params.adjusted),
             **(account(params.guide, params.media) if params.guide else {}),
         }

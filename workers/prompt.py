@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -74,9 +74,17 @@ class Enhancement:
 
 
 def compose(
-    job: Job, preset: Preset, rules: PromptRules, *, rating: Rating, text: str | None = None, count: Count | None = None
+    job: Job,
+    preset: Preset,
+    rules: PromptRules,
+    *,
+    rating: Rating,
+    text: str | None = None,
+    count: Count | None = None,
+    triggers: Sequence[str] = (),
 ) -> ComposedPrompt:
-    """The job's two prompts. `text` replaces the payload's prompt where an enhancer wrote one."""
+    """The job's two prompts. `text` replaces the payload's prompt where an enhancer wrote one; `triggers` are added
+    before all style."""
     tier = choose_tier(job, preset, rules)
     model = rules.models.get(preset.kind, Model())
     own = _own_words(job, text, model)
@@ -85,9 +93,10 @@ def compose(
     kind = f"{preset.kind}_{preset.media}"
     unwanted, again = _distinct(job.negative_prompt)
     fits = None if model.chunks and rules.budget == "chunk" else count
-    prompt, of_prompt = _extended("prompt", own, _style(kind, tier, rating, rules), rules, _Room(model.tokens, fits))
-    negatives = _negatives(kind, model, rating, rules)
-    negative, of_negative = _extended("negative_prompt", unwanted, negatives, rules, _Room(model.tokens, fits))
+    room = _Room(model.tokens, fits)
+    style = [Term(word, "lora", always=True) for word in triggers] + _style(kind, tier, rating, rules)
+    prompt, of_prompt = _extended("prompt", own, style, rules, room)
+    negative, of_negative = _extended("negative_prompt", unwanted, _negatives(kind, model, rating, rules), rules, room)
     repeated = tuple(Decision("negative_prompt", Term(term, "user"), "repeated") for term in again)
     return _counted(ComposedPrompt(prompt, negative, tier, repeated + of_prompt + of_negative), count)
 

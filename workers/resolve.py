@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 from workers.errors import Rejected
 from workers.guide import guide_for
 from workers.job import Job, Preset, SamplingParams, Size
+from workers.loras import Offered, wanted
 
 STEPS = (1, 60)
 GUIDANCE = (1.0, 12.0)
@@ -19,10 +20,12 @@ FRAMES = (1, 81)
 SOLVERS = ("unipc", "dpm++", "euler")
 SIDE_MULTIPLE = 16
 SEEDS = 2**32
+NO_LORAS: Offered = {}
 
 
-def resolve(job: Job, preset: Preset, scale: float = 1.0) -> SamplingParams:
-    """What the engine is asked for. `scale` shrinks sizes for small weights, to multiples of 16.
+def resolve(job: Job, preset: Preset, scale: float = 1.0, offered: Offered = NO_LORAS) -> SamplingParams:
+    """What the engine is asked for. `scale` shrinks sizes for small weights, to multiples of 16. `offered` are the
+    LoRAs that may be asked for.
 
     Raises `Rejected` where a wish has no sensible nearest value: a number of images that is not offered, or a
     reference that contradicts the rest.
@@ -43,6 +46,7 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0) -> SamplingParams:
         solver=wishes.solver(),
         seeds=tuple((seed + i) % SEEDS for i in range(wishes.outputs())),
         quality=preset.quality,
+        loras=wanted(job, preset.kind, offered, wishes.adjusted),
         adjusted=wishes.adjusted,
         guide=guide,
     )

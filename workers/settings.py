@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workers.errors import Misconfigured
 from workers.job import GuideUse, Preset, Rating, Size
+from workers.loras import LoraFile
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "config"
 WRONG_VALUE = 64
@@ -172,6 +173,7 @@ class ModelFiles(BaseModel):
 
     sdxl: Sdxl
     wan: Wan
+    loras: Mapping[str, LoraFile] = {}
     adapter: Adapter | None = None
     vace: Vace | None = None
 

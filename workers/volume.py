@@ -15,6 +15,7 @@ from workers.engines.wan import originals
 from workers.engines.wan.vace import TRANSFORMER
 from workers.engines.wan.vace import present as vace_present
 from workers.errors import Misconfigured
+from workers.loras import LoraFile
 from workers.settings import ModelFiles, Settings, size_scale
 from workers.weights import check_safetensors
 
@@ -52,7 +53,13 @@ def find_models(
         needed.append(_adapter(adapter))
     if vace is not None and vace_present(vace):
         needed.append(_vace(vace))
-    return needed
+    there = {name: lora for name, lora in models.loras.items() if (root / lora.file).is_file()}
+    return [*needed, *(_lora(root, name, lora) for name, lora in there.items())]
+
+
+def lost_loras(root: Path, models: ModelFiles) -> list[str]:
+    """Those that the deployment offers and this volume does not hold: jobs that ask for one are refused."""
+    return [name for name, lora in models.loras.items() if not (root / lora.file).is_file()]
 
 
 def adapter_files(root: Path, models: ModelFiles) -> AdapterFiles | None:
@@ -120,6 +127,12 @@ def _qwen(huggingface: Path, variant: Literal["auto", "base", "instruct"]) -> Mo
     except Misconfigured as error:
         return _model("qwen", "wan", "snapshot", huggingface, [], error.problems)
     return _model("qwen", "wan", f"snapshot, {found}", folder, files, _collected(_whole(file) for file in files))
+
+
+def _lora(root: Path, name: str, lora: LoraFile) -> Model:
+    """Its hash is compared when it is loaded."""
+    path = root / lora.file
+    return _model(f"lora {name}", lora.base, "lora", path.parent, [path], _collected([_whole(path)]))
 
 
 def _whole(path: Path) -> Callable[[], None]:

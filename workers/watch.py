@@ -14,6 +14,7 @@ PHASE_LIMITS = {
     "convert": 1800.0,
     "fetch": 150.0,
     "enhance": 60.0,
+    "lora": 120.0,
     "encode_text": 120.0,
     "encode_image": 180.0,
     "denoise": 120.0,
@@ -25,7 +26,7 @@ PHASE_LIMITS = {
 }
 """Seconds a phase may show no progress before it counts as hung."""
 
-MAKING = ("fetch", "enhance", "encode_text", "encode_image", "denoise", "decode")
+MAKING = ("fetch", "enhance", "lora", "encode_text", "encode_image", "denoise", "decode")
 ORDER = (*MAKING, "screen", "encode", "upload", "callback")
 """The phases of a job, one after the other."""
 

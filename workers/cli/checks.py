@@ -27,7 +27,7 @@ from workers.scorers import open_scorers
 from workers.settings import load_models, load_presets
 from workers.staged import load_manifest
 from workers.storage import SHARED_BUCKET
-from workers.volume import Model, models_of, scales
+from workers.volume import Model, lost_loras, models_of, scales
 from workers.web import auth_headers, reaching
 
 LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")
@@ -82,6 +82,8 @@ def volume(known: Known) -> Findings:
             yield ok(f"{model.name}: {model.layout}, {size_of(model.bytes)}")
             if model.layout == "original" and not (root / files.wan.converted).exists():
                 yield _conversion(model, root / files.wan.converted)
+    for name in lost_loras(root, files):
+        yield note(f"lora {name}: {root / files.loras[name].file} is not there; jobs that ask for it are refused")
     small = {kind: scale for kind, scale in scales(root, KINDS).items() if scale != 1.0}
     if small:
         yield note(f"{root / 'manifest.toml'} shrinks sizes: these are not the real weights")

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.engines.sdxl.names import unet_key
 from workers.settings import CONFIG_DIR
-from workers.tiny.sdxl_keys import open_clip_key, unet_key, vae_key
+from workers.tiny.sdxl_keys import open_clip_key, vae_key
 
 if TYPE_CHECKING:
     import torch

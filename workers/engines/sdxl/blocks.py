@@ -63,6 +63,9 @@ class Upsample:
     def __init__(self, module: Any) -> None:
         self._module, self._weight = module, _doubling(module.conv.weight)
 
+    def refresh(self) -> None:
+        self._weight.copy_(_doubling(self._module.conv.weight))
+
     def __call__(self, x: torch.Tensor, size: torch.Size | None = None) -> torch.Tensor:
         from torch.nn.functional import conv_transpose2d
 

@@ -45,6 +45,13 @@ class Denoiser:
         self._text: torch.Tensor | None = None
         self._keys: list[list[Keys]] = []
 
+    def refresh(self) -> None:
+        """Weights were changed in place: forget the text's keys, and sum the doubling's weights anew, also in place."""
+        self._text, self._keys = None, []
+        for stage in self._up:
+            if isinstance(stage.resample, Upsample):
+                stage.resample.refresh()
+
     def forward(
         self,
         sample: torch.Tensor,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from workers import gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
-from workers.engines.sdxl import load, schedulers, vae
+from workers.engines.loras import EMPTY, Merged, Shelf
+from workers.engines.sdxl import fast, load, names, schedulers, vae
 from workers.engines.sdxl.adapter import Adapter, AdapterFiles
 from workers.engines.sdxl.characters import Characters
 from workers.engines.sdxl.encode import TextEncoder
@@ -47,6 +48,7 @@ class SdxlEngine:
         config: Path | None = None,
         cache: Path | None = None,
         name: str = "lustify_sdxl",
+        loras: Shelf = EMPTY,
         adapter: AdapterFiles | None = None,
         characters: Path | None = None,
     ) -> None:
@@ -57,6 +59,7 @@ class SdxlEngine:
         self._checkpoint = checkpoint
         self._config = config or load.config_for(checkpoint)
         self._device, self._cache = device, cache
+        self._merged = Merged(loras)
         self._pipeline: Any = None
         self._texts: TextEncoder | None = None
         self._schedule: Mapping[str, Any] = {}
@@ -84,6 +87,7 @@ class SdxlEngine:
         self._pipeline = pipeline
         self._schedule = dict(pipeline.scheduler.config)
         self._texts = TextEncoder(pipeline)
+        self._merged.over(names.lora_networks(pipeline), self._weights_changed)
 
     def warm_up(self, watch: Watch) -> None:
         """Two steps at the model's own size with every batch size, so that the first job meets nothing new."""
@@ -98,6 +102,7 @@ class SdxlEngine:
 
         Where the card has no room for the batch, its halves are made one after the other.
         """
+        self._merged.wear(params.loras, watch)
         with gpu.guard(), watch.phase("encode_text"):
             text = self._loaded_texts().encode(params.prompt, params.negative_prompt)
         watch.notes.update(text.notes)
@@ -120,7 +125,12 @@ class SdxlEngine:
 
     def unload(self) -> None:
         self._pipeline = self._texts = None
+        self._merged.over({})
         gpu.empty()
+
+    def _weights_changed(self) -> None:
+        fast.refresh(self._pipeline)
+        self._loaded_texts().forget()
 
     def _loaded_texts(self) -> TextEncoder:
         if self._texts is None:

@@ -23,6 +23,13 @@ def hasten(pipeline: Any) -> None:
     pipeline.unet.forward = (Graphed(denoiser) if pipeline.unet.device.type == "cuda" else denoiser).forward
 
 
+def refresh(pipeline: Any) -> None:
+    """After weights were changed in place: compute anew what a hastened denoiser keeps of them."""
+    owner = getattr(pipeline.unet.forward, "__self__", None)
+    if isinstance(owner, Denoiser | Graphed):
+        owner.refresh()
+
+
 def possible(device: str, cache: Path | None = None) -> bool:
     """Whether the kernels can be compiled and run here. Without them, diffusers' own way works at its own speed.
 

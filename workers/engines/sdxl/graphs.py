@@ -28,6 +28,10 @@ class Graphed:
         self._denoiser = denoiser
         self._step: Step | None = None
 
+    def refresh(self) -> None:
+        """What graphs read stays where it is."""
+        self._denoiser.refresh()
+
     def forward(
         self,
         sample: torch.Tensor,

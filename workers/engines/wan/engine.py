@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from workers import compiled, gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
-from workers.engines.wan import convert, fused, pipeline
+from workers.engines.loras import EMPTY, Merged, Shelf
+from workers.engines.wan import convert, fused, names, pipeline
 from workers.engines.wan.begin import encode
 from workers.engines.wan.decode import decode
 from workers.engines.wan.denoise import Denoiser, Given
@@ -47,6 +48,7 @@ class WanEngine:
         warm_up_shapes: Sequence[Shape] = (),
         cache: Path | None = None,
         model_name: str = "wan_2_1_1_3b",
+        loras: Shelf = EMPTY,
         vace: Path | None = None,
     ) -> None:
         self.model_name = model_name
@@ -57,6 +59,7 @@ class WanEngine:
         self._cache = cache
         self._vace_folder = vace
         self._vace: Vace | None = None
+        self._merged, self._for_vace = Merged(loras), Merged(loras)
         self._pipeline: Any = None
         self._text: TextEncoder | None = None
         self._denoiser: Denoiser | None = None
@@ -73,6 +76,7 @@ class WanEngine:
             self.adopt(pipeline.load(folder, self._device, watch))
             if self._vace_folder is not None and present(self._vace_folder):
                 self._vace = Vace(self._vace_folder, self._device, watch)
+                self._for_vace.over({self._vace.transformer: names.lora_names})
 
     def adopt(self, loaded: Any) -> None:
         """Take over a `WanPipeline` whose models are on the device."""
@@ -81,6 +85,7 @@ class WanEngine:
             compiled.keep_in(self._cache)
             fused.fuse_vae(loaded.vae)
         self._denoiser = Denoiser(loaded, self._device)
+        self._merged.over({loaded.transformer: names.lora_names})
 
     def warm_up(self, watch: Watch) -> None:
         """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
@@ -92,6 +97,8 @@ class WanEngine:
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
         """One output per seed, one after the other. What the watch raises passes through, and the engine stays
         usable; `EngineBroken` means a new process."""
+        merged = self._for_vace if params.guide is not None and params.guide.use != "start" else self._merged
+        merged.wear(params.loras, watch)
         with gpu.guard(), watch.phase("encode_text"):
             negative = params.negative_prompt if params.guidance > 1 else None
             text = self._loaded_text().encode(params.prompt, negative)
@@ -105,6 +112,7 @@ class WanEngine:
 
     def unload(self) -> None:
         self._pipeline = self._text = self._denoiser = None
+        self._merged.over({})
         gpu.empty()
 
     def _loaded_denoiser(self) -> Denoiser:

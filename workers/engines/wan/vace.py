@@ -72,11 +72,11 @@ class Vace:
         import diffusers
 
         self._device = device
-        self._transformer = load_model(folder / TRANSFORMER, diffusers.WanVACETransformer3DModel, device, watch)
+        self.transformer = load_model(folder / TRANSFORMER, diffusers.WanVACETransformer3DModel, device, watch)
 
     @contextmanager
     def visiting(self) -> Iterator[None]:
-        with gpu.visiting((self._transformer,), self._device):
+        with gpu.visiting((self.transformer,), self._device):
             yield
 
     def control(self, params: SamplingParams, vae: Any) -> Control:
@@ -91,8 +91,8 @@ class Vace:
         ).to(latents.device)
         control = torch.cat([latents, open_.expand(-1, PIXELS, -1, *latents.shape[3:])], dim=1)
         shown = [_shown(params, vae)] if REFERENCE in params.guide.pictures else []
-        whole = torch.cat([*shown, control], dim=2).to(self._transformer.dtype)
-        return Control(self._transformer, whole, len(shown), params.guide.weight)
+        whole = torch.cat([*shown, control], dim=2).to(self.transformer.dtype)
+        return Control(self.transformer, whole, len(shown), params.guide.weight)
 
 
 def present(folder: Path | None) -> bool:
