@@ -81,7 +81,8 @@ def open_scorers(manifest: Manifest, root: Path) -> Scorers:
 
 
 def caffe(frame: Frame) -> Tensor:
-    """As the explicitness model was trained: squeezed, its middle, through JPEG, BGR around the mean; NHWC."""
+    """As the explicitness model was trained: squeezed, its middle, through JPEG, BGR around the mean; NHWC. And again
+    mirrored: chance agreements, as on noise, seldom hold for both."""
     import numpy as np
     from PIL import Image
 
@@ -90,7 +91,8 @@ def caffe(frame: Frame) -> Tensor:
     jpeg = io.BytesIO()
     small.crop((edge, edge, edge + SIDE, edge + SIDE)).save(jpeg, format="JPEG")
     bgr = np.asarray(Image.open(jpeg), dtype=np.float32)[:, :, ::-1]
-    return (bgr - np.array(CAFFE_MEAN, dtype=np.float32))[None]
+    centred = bgr - np.array(CAFFE_MEAN, dtype=np.float32)
+    return np.stack([centred, centred[:, ::-1]])
 
 
 def boxed(frame: Frame) -> Tensor:
@@ -169,7 +171,8 @@ def _grey() -> Frame:
 
 
 def _second(answer: Tensor) -> float:
-    return float(answer[0][1])
+    """The mean of both looks; no number in one makes the whole none."""
+    return float(answer[:, 1].mean())
 
 
 def _exposed(answer: Tensor) -> float:

@@ -98,6 +98,7 @@ class Lane:
             "DRAIN_SECONDS": str(drain),
             "MODEL_ROOT": str(self.folder),
             "OUTBOX_DIR": str(self.folder / volume),
+            "AUDIT_DIR": str(self.folder / "audit"),
             "OURVIDZ_RUN_DIR": str(runs),
             "DEVICE": "cpu",
             "LOG_FORMAT": "json",

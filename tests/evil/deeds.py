@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from judges import judges
 from workers import boot, claiming, delivery, kinds, verdict, worker
 from workers.errors import EngineBroken
-from workers.fakes import FakeEngine, FakeEnhancer, no_objections
+from workers.fakes import FakeEngine, FakeEnhancer
 from workers.job import Artifact, Output, SamplingParams
 from workers.parcel import Encode
 from workers.watch import Watch
@@ -132,5 +133,5 @@ def prepare() -> None:
             step_limit=10.0,
             engine=lambda _: _Engine(),
             enhancer=lambda _: FakeEnhancer(),
-            scorers=no_objections,
+            scorers=judges,
         )
