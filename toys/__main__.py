@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workers.cli.small import HUGGINGFACE, MANIFEST
 from workers.gpu import pick_device
 from workers.weights import quiet_libraries
 
@@ -48,6 +49,7 @@ def train(
         if minutes is not None:
             plans = _within(minutes, {name: plan for name, plan in plans.items() if name.startswith(model)})
         _note(out, _train(model, work, chosen, plans, seed, out))
+    write_manifest(out)
     write_sums(out)
 
 
@@ -61,6 +63,17 @@ def measure(weights: Path = WEIGHTS, number: int = 60) -> None:
         typer.echo(f"{name:28} {share:.3f}")
 
 
+def write_manifest(folder: Path) -> None:
+    """By how much the models that are there shrink the sizes of the presets, as on any volume of small weights."""
+    from toys.sizes import SCALES
+    from workers.settings import load_models
+
+    files = load_models()
+    places = {"sdxl": files.sdxl.checkpoint, "wan": files.wan.weights}
+    scales = "".join(f"{kind} = {SCALES[kind]}\n" for kind, place in places.items() if (folder / place).exists())
+    (folder / MANIFEST).write_text(f"[scale]\n{scales}")
+
+
 def write_sums(folder: Path) -> None:
     """The hashes of all files below, as `sha256sum -c` reads them."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
@@ -71,7 +84,6 @@ def write_sums(folder: Path) -> None:
 def _train(model: str, work: Path, device: str, plans: Any, seed: int, out: Path) -> dict[str, Any]:
     """Replace one model in `out`; the reports of its stages."""
     from toys import qwen, sdxl, wan
-    from workers.cli.small import HUGGINGFACE
 
     if model == "qwen":
         shutil.rmtree(out / HUGGINGFACE, ignore_errors=True)

@@ -14,13 +14,14 @@ from toys.sizes import SDXL_SIDE
 from toys.text import Texts
 from toys.train_sdxl import Album, Reader, album, decoder_loss, denoiser_loss, scenes
 from toys.train_vae import vae_loss
+from toys.train_words import heads, words_loss
 from workers.engines.sdxl.load import tokenizers
 from workers.tiny import sdxl as tiny
 
 Trained = tuple[dict[str, Any], dict[str, Report]]
 
 ALBUM = 20_000
-PARTS = ("text_encoder", "text_encoder_2", "unet")
+ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -> Trained:
@@ -38,9 +39,14 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     pictures = _album(vae, folder / "sdxl_album.pt", seed)
     rebuilt = {"decoder": vae.decoder, "after": vae.post_quant_conv}
     stage("sdxl_decoder", rebuilt, lambda batch: decoder_loss(vae, pictures, batch, device))
-    learners = {part: networks[part] for part in PARTS}
-    reader = Reader(texts, fillers("sdxl", "image"))
-    stage("sdxl_denoiser", learners, lambda batch: denoiser_loss(learners, pictures, reader, batch, device))
+    encoders, reader = [networks[part] for part in ENCODERS], Reader(texts, fillers("sdxl", "image"))
+    reading = heads(*(sizes.SDXL["unet"]["cross_attention_dim"], sizes.SDXL["text_encoder_2"]["projection_dim"])).to(
+        device
+    )
+    learners = {part: networks[part] for part in ENCODERS} | {"reading": reading}
+    stage("sdxl_words", learners, lambda batch: words_loss(encoders, reading, reader, batch))
+    unet = networks["unet"]
+    stage("sdxl_denoiser", {"unet": unet}, lambda batch: denoiser_loss(unet, encoders, pictures, reader, batch, device))
     vae.register_to_config(scaling_factor=pictures.scale)
     return networks | {"texts": texts}, reports
 

@@ -58,11 +58,11 @@ def encode(encoders: Sequence[Any], texts: Texts, prompts: Sequence[list[list[in
     import torch
 
     flat = [tuple(chunk) for chunks in prompts for chunk in chunks]
-    once = list(dict.fromkeys(flat))
+    once = {chunk: number for number, chunk in enumerate(dict.fromkeys(flat))}
     device = encoders[0].device
-    places = torch.tensor([once.index(chunk) for chunk in flat], device=device)
+    places = torch.tensor([once[chunk] for chunk in flat], device=device)
     outputs = [
-        encoder(texts.ids(once, number).to(device), output_hidden_states=True)
+        encoder(texts.ids(list(once), number).to(device), output_hidden_states=True)
         for number, encoder in enumerate(encoders)
     ]
     hidden = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)[places]

@@ -1,9 +1,9 @@
-"""Captions to latents: the SDXL toy's denoiser, together with its text encoders."""
+"""Captions to latents: the SDXL toy's denoiser, which reads text encoders that are done."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,15 @@ UNCONDITIONAL = 0.13
 ZEROS = 0.5
 """Share of pictures without a caption, and among them of those whose embeddings are zeros, which is how the pipeline
 reads an empty negative prompt; the others read the negative prompt that this deployment adds."""
-LONG_BATCHES = 0.35
+LONG_BATCHES = 0.25
 """Share of batches in two chunks of text: a worker's negative prompt has two, so its prompt is filled up to two."""
+DESCRIBED = 0.08
 LAST_WORDS = 0.4
 """Among those the share of captions that stand at the very end, behind a chunk of other words."""
+
+
+Chunks = list[list[int]]
+"""A text's tokens, in chunks of at most 75."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +71,28 @@ def album(vae: Any, number: int, seed: int) -> Album:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a batch reads: chunks of tokens, one or two a picture, and which pictures read nothing at all."""
+    """Words a batch with its captions."""
 
     texts: Texts
     fillers: Fillers
 
-    def prompts(self, wishes: list[Wish], chance: random.Random) -> tuple[list[list[list[int]]], list[bool]]:
+    def read(self, wishes: Sequence[Wish], chance: random.Random) -> tuple[list[Chunks], list[Wish]]:
+        """A prompt for each wish, all of the same number of chunks, and what of the wish it says."""
         long = chance.random() < LONG_BATCHES
-        empty = [chance.random() < UNCONDITIONAL for _ in wishes]
-        said = [self._said(wish, nothing, long, chance) for wish, nothing in zip(wishes, empty, strict=True)]
-        zeros = [nothing and chance.random() < ZEROS for nothing in empty]
-        return [self._chunks(text, 2 if long else 1) for text in said], zeros
+        told = [Wish() if chance.random() < UNCONDITIONAL else partly(wish, chance) for wish in wishes]
+        return [self._chunks(self._said(wish, long, chance), 2 if long else 1) for wish in told], told
 
-    def _said(self, wish: Wish, nothing: bool, long: bool, chance: random.Random) -> str:
-        if nothing:
+    def _said(self, told: Wish, long: bool, chance: random.Random) -> str:
+        if told == Wish():
             return chance.choice((*self.fillers.negatives, self.fillers.around("", chance)))
-        told = partly(wish, chance)
         core = caption(told, chance)
         if long and chance.random() < LAST_WORDS:
             return padded(core, self.fillers.some(chance, 40), chance, before=True)
-        if chance.random() < 0.08:
-            return describe(wish, core, chance)
+        if chance.random() < DESCRIBED:
+            return describe(told, core, chance)
         return self.fillers.around(core, chance)
 
-    def _chunks(self, text: str, number: int) -> list[list[int]]:
+    def _chunks(self, text: str, number: int) -> Chunks:
         """The first chunk and the last, so that what stands at the end is read; filled up with empty ones."""
         chunks = self.texts.chunks(text)
         if len(chunks) > number:
@@ -114,12 +117,11 @@ def decoder_loss(vae: Any, pictures: Album, batch: int, device: str) -> Any:
     return loss
 
 
-def denoiser_loss(networks: Mapping[str, Any], pictures: Album, reader: Reader, batch: int, device: str) -> Any:
+def denoiser_loss(unet: Any, encoders: Sequence[Any], pictures: Album, reader: Reader, batch: int, device: str) -> Any:
     """A loss for `fit`: tell the noise in latents, as SDXL does."""
     from diffusers import DDPMScheduler
 
     schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    encoders = (networks["text_encoder"], networks["text_encoder_2"])
     kept = schedule.alphas_cumprod
     weight = (1 / kept).clamp(max=HEED) / (1 / kept).clamp(max=HEED).mean()
     sizes = [SDXL_SIDE, SDXL_SIDE, 0, 0, SDXL_SIDE, SDXL_SIDE]
@@ -128,8 +130,10 @@ def denoiser_loss(networks: Mapping[str, Any], pictures: Album, reader: Reader, 
         import torch
 
         index = torch.randint(len(pictures.latents), (batch,), generator=chance.noise)
-        prompts, zeros = reader.prompts([pictures.known[i][0] for i in index.tolist()], chance.words)
-        embeds, pooled = encode(encoders, reader.texts, prompts)
+        prompts, told = reader.read([pictures.known[i][0] for i in index.tolist()], chance.words)
+        zeros = [wish == Wish() and chance.words.random() < ZEROS for wish in told]
+        with torch.no_grad():
+            embeds, pooled = encode(encoders, reader.texts, prompts)
         heard = 1.0 - torch.tensor(zeros, device=device, dtype=embeds.dtype)
         noise = torch.randn((batch, *pictures.latents.shape[1:]), generator=chance.noise)
         times = torch.randint(1000, (batch,), generator=chance.noise)
@@ -138,10 +142,8 @@ def denoiser_loss(networks: Mapping[str, Any], pictures: Album, reader: Reader, 
             "text_embeds": pooled * heard[:, None],
             "time_ids": torch.tensor([sizes] * batch, device=device, dtype=embeds.dtype),
         }
-        told = networks["unet"](
-            noisy.to(device), times.to(device), embeds * heard[:, None, None], added_cond_kwargs=added
-        ).sample
-        wrong = (told.float() - noise.to(device)).pow(2).mean((1, 2, 3))
+        guess = unet(noisy.to(device), times.to(device), embeds * heard[:, None, None], added_cond_kwargs=added).sample
+        wrong = (guess.float() - noise.to(device)).pow(2).mean((1, 2, 3))
         total: Tensor = (wrong * weight[times].to(device)).mean()
         return total
 

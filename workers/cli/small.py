@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from workers.cli.screen import tracked
 from workers.errors import Misconfigured
 from workers.settings import load_models
+from workers.weights import make_readable
 
 HUGGINGFACE = "huggingface_cache"
 STAGING = ".tiny"
 MANIFEST = "manifest.toml"
-MANIFEST_TEXT = """\
-# Small random weights. Sizes of the presets are multiplied by these factors, to multiples of 16:
-# 1024*1024 becomes 128*128, 480*832 becomes 64*112.
-
-[scale]
-sdxl = 0.125
-wan = 0.13333333333
-"""
+HEAD = "# Small weights. Sizes of the presets are multiplied by these factors, to multiples of 16.\n\n[scale]\n"
+SCALES: Mapping[str, float] = {"sdxl": 0.125, "wan": 0.13333333333}
+"""For random weights: 1024*1024 becomes 128*128, 480*832 becomes 64*112."""
+TOYS = Path(__file__).resolve().parents[2] / "toys" / "weights"
+"""Trained small weights, where this is a checkout; what is not among them is made of random numbers."""
 
 
 def write_volume(root: Path, *, force: bool = False) -> list[str]:
@@ -46,21 +45,39 @@ def _writers(root: Path) -> Mapping[str, Callable[[Path], None]]:
     from workers.tiny import adapter, qwen, sdxl, wan
 
     files = load_models()
+    sdxl_folder = files.sdxl.checkpoint.partition("/")[0]
     unet = (root / files.sdxl.checkpoint).parent / "config" / "unet" / "config.json"
     transformer = root / files.wan.weights / "config" / "transformer" / "config.json"
     return {
-        files.sdxl.checkpoint.partition("/")[0]: sdxl.write,
-        files.wan.weights: wan.write,
-        HUGGINGFACE: lambda staging: qwen.write(staging / HUGGINGFACE),
+        sdxl_folder: _trained(sdxl_folder) or sdxl.write,
+        files.wan.weights: _trained(files.wan.weights) or wan.write,
+        HUGGINGFACE: _trained(HUGGINGFACE) or (lambda staging: qwen.write(staging / HUGGINGFACE)),
         adapter.FOLDER: lambda staging: adapter.write(staging, unet),
         wan.VACE_FOLDER: lambda staging: wan.write_vace(staging, transformer),
     }
 
 
+def _trained(folder: str) -> Callable[[Path], None] | None:
+    """Copies a toy, None where there is none."""
+    toy = TOYS / folder
+    return (lambda staging: _copy(toy, staging / folder)) if toy.is_dir() else None
+
+
+def _copy(toy: Path, folder: Path) -> None:
+    shutil.copytree(toy, folder)
+    make_readable(folder)
+
+
+def _manifest() -> str:
+    shipped = tomllib.loads((TOYS / MANIFEST).read_text(encoding="utf-8")) if (TOYS / MANIFEST).is_file() else {}
+    scales = {**SCALES, **shipped.get("scale", {})}
+    return HEAD + "".join(f"{kind} = {scale}\n" for kind, scale in scales.items())
+
+
 def _prepare(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        (root / MANIFEST).write_text(MANIFEST_TEXT, encoding="utf-8")
+        (root / MANIFEST).write_text(_manifest(), encoding="utf-8")
     except OSError as error:
         raise Misconfigured([f"{root} cannot be written: {error.strerror}. Choose another folder."]) from None
 
