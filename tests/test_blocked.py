@@ -10,7 +10,6 @@ import json
 import pytest
 
 from tests.pod import Pod, ask
-from tests.support import get
 from workers.safety.audit import Key, chains, records
 from workers.safety.proof import prove
 
@@ -72,6 +71,17 @@ def test_the_search_finds_what_is_left_of_jobs_that_were_made(pod, stack):
     submit(stack, FINE)
     at.wait_until(lambda: b"IHDR" in left_on_disk(at))
     assert PLANTED in left_in_redis(stack)
+
+
+def test_of_a_delivered_job_no_word_is_left_on_disk_or_in_redis(pod, stack):
+    at = pod()
+    job = submit(stack, FINE)
+    at.wait_until(lambda: terminal(stack, job) and not ask(stack, "HLEN", "wan_queue:inflight"))
+    assert at.end() == 0
+    assert PLANTED in json.dumps(terminal(stack, job))
+    assert ask(stack, "EXISTS", f"wan_queue:result:{job}") == 1
+    assert PLANTED not in left_in_redis(stack)
+    assert PLANTED.encode() not in left_on_disk(at)
 
 
 @pytest.mark.parametrize("deed", ["fails", "sleeps"])

@@ -14,7 +14,7 @@ FILES = sorted(ROOT.glob("workers/**/*.py"))
 
 LAYERS = {
     "0": "records crash fence errors claim job loras character payload guide resolve watch verdict",
-    "1": "emphasis settings environment known logs stop heartbeat prompt prompt_rules report staged wear "
+    "1": "emphasis settings environment known logs stop heartbeat prompt prompt_rules report staged veil wear "
     "ledger estimates",
     "2a": "queue rows storage chain signers credentials callback web places fetch references picture decoder erasure",
     "2b": "compiled gpu turn weights watermark watermark_net scorers media engines",

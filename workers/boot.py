@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from workers.kinds import (
     open_reconciler,
     open_storage,
     open_turn,
+    open_veil,
     open_wake_ups,
     queue_of,
 )
@@ -39,7 +41,7 @@ from workers.logs import describe, log
 from workers.ops.events import counter_for
 from workers.ops.meter import Meter, beats_of
 from workers.ops.room import Room, count_here, open_room
-from workers.outbox import Outbox
+from workers.outbox import DAY, Outbox
 from workers.parcel import Way
 from workers.process import Slot, take_lock
 from workers.pulse import Vitals, each_second
@@ -147,12 +149,11 @@ def _take_slot(name: str) -> None:
 
 
 def _work(name: str, settings: Settings, stop: Stop) -> int:
-    outbox = Outbox(settings.outbox, quota=round(settings.outbox_max_gb * GIB))
+    outbox = Outbox(settings.outbox, quota=round(settings.outbox_max_gb * GIB), veil=open_veil(settings))
     budget = Budget(settings.command_budget)
     queue = open_queue(name, settings, budget=budget)
     claiming.check(queue, stop)
-    if swept := outbox.collect_garbage(queue.is_delivered):
-        log.warning("outbox swept", folders=len(swept))
+    _forget_what_is_old(settings, outbox, queue)
     guards = open_guards(f"{name}@{settings.worker_name}", settings, KINDS[name].scorers)
     maker = make_maker(KINDS[name], settings, guards.gate)
     beats = open_queue(name, settings, timeout=BEAT_TIMEOUT, budget=budget)
@@ -196,6 +197,14 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     leases.start(each_second(heartbeat.path_of(name), stop, vitals))
     dispatch.start()
     return worker.run()
+
+
+def _forget_what_is_old(settings: Settings, outbox: Outbox, queue: UpstashQueue) -> None:
+    """At boot only: files that were delivered or that nobody came for, and entries of the dead list."""
+    if swept := outbox.collect_garbage(queue.is_delivered, settings.keep_files_days * DAY):
+        log.warning("outbox swept", folders=len(swept))
+    if pruned := queue.prune_dead(time.time() - settings.keep_dead_days * DAY):
+        log.info("dead list pruned", entries=pruned)
 
 
 def _claimer(name: str, settings: Settings, queue: UpstashQueue, stop: Stop) -> Claimer:

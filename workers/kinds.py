@@ -32,6 +32,7 @@ from workers.scorers import open_scorers
 from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
 from workers.storage import SupabaseStorage
 from workers.turn import NoTurn, Turn
+from workers.veil import Veil
 from workers.volume import adapter_files, vace_folder
 from workers.wear import GIB, Ceilings, Wear
 
@@ -141,7 +142,14 @@ def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0, budget: 
         ranks=_ranks(kind),
         timeout=timeout,
         budget=budget,
+        veil=open_veil(settings),
     )
+
+
+def open_veil(settings: Settings) -> Veil:
+    """Every worker and operator of a deployment has the service key."""
+    key = settings.privacy_key or settings.supabase_service_key
+    return Veil(key.get_secret_value())
 
 
 def open_wake_ups(kind: str, settings: Settings, *, on_wake: Callable[[], None], budget: Budget) -> WakeUps:

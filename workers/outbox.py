@@ -21,6 +21,7 @@ from workers import crash
 from workers.job import Artifact
 from workers.logs import log
 from workers.records import known
+from workers.veil import Veil
 
 RECORD = "record.json"
 HOUR, DAY = 3_600.0, 86_400.0
@@ -45,10 +46,11 @@ class Sealed:
 
 
 class Outbox:
-    """The folder `OUTBOX_DIR`, shared by all workers of a volume. `min_free` and `quota` are bytes; 0 is no quota."""
+    """The folder `OUTBOX_DIR`, shared by all workers of a volume. `min_free` and `quota` are bytes; 0 is no quota.
+    `veil` covers what records say of prompts."""
 
-    def __init__(self, root: Path, min_free: int = 512 * MIB, quota: int = 0) -> None:
-        self.root = root
+    def __init__(self, root: Path, min_free: int = 512 * MIB, quota: int = 0, veil: Veil | None = None) -> None:
+        self.root, self._veil = root, veil
         self._min_free, self._quota = min_free, quota
         self._volume: int | None = None
 
@@ -103,7 +105,7 @@ class Outbox:
             "artifacts": [_artifact_record(artifact) for artifact in sealed.artifacts],
         }
         try:
-            _write_durably(staged / RECORD, json.dumps(record, ensure_ascii=False).encode())
+            _write_durably(staged / RECORD, json.dumps(self._covered(record), ensure_ascii=False).encode())
         except OSError:
             self.discard(staged)
             raise
@@ -124,10 +126,14 @@ class Outbox:
         folder = self.root / job_id
         try:
             record = json.loads((folder / RECORD).read_bytes())
+            record = self._veil.uncover(record) if self._veil else record
             artifacts = tuple(_artifact(folder, item) for item in record.pop("artifacts"))
             return Sealed(folder=folder, artifacts=artifacts, **known(Sealed, record))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _covered(self, record: dict[str, Any]) -> dict[str, Any]:
+        return self._veil.cover(record) if self._veil else record
 
     def _lose_or_replace(self, staged: Path, job_id: str) -> None:
         """The name is taken: by a complete folder, which wins, or by a torn one."""
@@ -148,13 +154,13 @@ class Outbox:
         folders = self.root.iterdir() if self.root.is_dir() else ()
         return [folder.name for folder in folders if not folder.name.startswith(".")]
 
-    def collect_garbage(self, is_delivered: Callable[[str], bool]) -> Sequence[str]:
-        """Remove files of jobs whose worker died after they were delivered, and what nobody came back for, which is
-        returned."""
+    def collect_garbage(self, is_delivered: Callable[[str], bool], max_age: float = 7 * DAY) -> Sequence[str]:
+        """Remove files of jobs whose worker died after they were delivered, and what nobody came back for in `max_age`
+        seconds, which is returned."""
         for job_id in self.jobs():
             if is_delivered(job_id):
                 self.remove(job_id)
-        return self.sweep()
+        return self.sweep(max_age)
 
     def sweep(self, max_age: float = 7 * DAY) -> Sequence[str]:
         """Remove what nobody came back for: complete folders after `max_age` seconds, staged ones after a day."""

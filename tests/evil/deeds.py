@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from judges import judges
+
 from workers import boot, claiming, delivery, kinds, verdict, worker
 from workers.errors import EngineBroken
 from workers.fakes import FakeEngine, FakeEnhancer

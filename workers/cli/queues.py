@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from workers.kinds import KINDS, open_queue, queue_of
+from workers.kinds import KINDS, open_queue, open_veil, queue_of
 from workers.payload import find_user
 from workers.queue.budget import Budget
 from workers.queue.rest import RestConnection, understood
+from workers.veil import uncovered_result
 
 if TYPE_CHECKING:
     from workers.claim import DeadEntry
@@ -78,7 +79,9 @@ class QueueView:
         """Results are kept for a day."""
         with understood():
             record, delivered = self._redis.execute(("HMGET", f"{self.name}:result:{job_id}", "record", "delivered"))
-            return Remembered(json.loads(record), delivered == "1") if record else None
+            if not record:
+                return None
+            return Remembered(uncovered_result(open_veil(self._settings), json.loads(record)), delivered == "1")
 
     def progress(self, job_id: str) -> Mapping[str, Any]:
         """phase, step, steps, percent; empty while nobody works on the job."""

@@ -13,7 +13,7 @@ from workers.queue.rest import ScriptMissing
 FOLDER = Path(__file__).parent / "lua"
 NAMES = (
     "claim", "beat", "remember", "release", "park", "ack", "bury", "expire",
-    "push", "resume", "requeue", "missing", "restore", "check",
+    "push", "resume", "requeue", "missing", "restore", "prune", "check",
 )  # fmt: skip
 FIXED_KEYS = (
     "retry", "bodies", "attempts", "crashes", "inflight", "fence", "dead",

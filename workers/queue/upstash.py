@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from workers.claim import Beat, BeatReply, Claim, ClaimReply, DeadEntry
@@ -13,6 +14,7 @@ from workers.logs import log
 from workers.queue.budget import Budget
 from workers.queue.rest import Connection, RestConnection, understood
 from workers.queue.scripts import Scripts
+from workers.veil import Veil, covered_result, uncovered_result
 
 SCHEMA = 1
 MAX_REASON = 500
@@ -22,7 +24,8 @@ class UpstashQueue:
     """One queue as one thread sees it. Every method raises `Unreachable`; repeating any of them does no harm.
 
     The methods that end a claim answer False where the token holds none any more. `ranks` says which job types are
-    served first: those of a lower number. `connection` replaces the REST API, e.g. by a socket.
+    served first: those of a lower number. `connection` replaces the REST API, e.g. by a socket. `veil` covers what
+    results say of prompts.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class UpstashQueue:
         timeout: float = 10.0,
         budget: Budget | None = None,
         connection: Connection | None = None,
+        veil: Veil | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
@@ -45,6 +49,7 @@ class UpstashQueue:
         self._take_from = take_from
         self._ranks = _json(ranks or {})
         self._clock = clock
+        self._veil = veil
         self._push = "LPUSH" if take_from == "tail" else "RPUSH"
         self._connection = connection or RestConnection(url, token, timeout=timeout, budget=self.budget)
         self._scripts = Scripts(name, self._connection.execute)
@@ -70,7 +75,7 @@ class UpstashQueue:
         if reply == ["STALE"]:
             raise ClaimLost("the token's claim has ended")
         with understood():
-            return _claim_reply(token, reply)
+            return self._uncovered(_claim_reply(token, reply))
 
     def beat(self, beats: Sequence[Beat]) -> BeatReply:
         """Renew all these claims. Both sets of the answer hold tokens."""
@@ -83,7 +88,7 @@ class UpstashQueue:
 
     def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool:
         """Keep a job's result for a day, not yet delivered; the next claim of the job brings it along."""
-        return self._count("remember", token, job_id, _json(result)) == 1
+        return self._count("remember", token, job_id, _json(covered_result(self._veil, result))) == 1
 
     def is_delivered(self, job_id: str) -> bool:
         """Whether the end of this job was accepted within the last day."""
@@ -151,6 +156,16 @@ class UpstashQueue:
 
     def close(self) -> None:
         self._connection.close()
+
+    def prune_dead(self, before: float) -> int:
+        """Forget what was given up before this epoch, prompts and all; how many entries."""
+        return self._count("prune", round(before))
+
+    def _uncovered(self, reply: ClaimReply) -> ClaimReply:
+        claim = reply.claim
+        if claim is None or claim.result is None:
+            return reply
+        return replace(reply, claim=replace(claim, result=uncovered_result(self._veil, claim.result)))
 
     def _count(self, script: str, *arguments: str | int) -> int:
         return _number(self._scripts.run(script, *arguments))
