@@ -30,7 +30,8 @@ class Preset:
     `kind` names the worker kind whose queue carries the type. `outputs` are the numbers of assets a payload may
     ask for, the last of them the default. `sizes` are the sizes a payload may choose beside the preset's own.
     `samples_from_config` says whether the payload's `sample_*` keys are meant for this model (for SDXL they are
-    noise). `references` are the ways in which the type takes reference pictures.
+    noise). `references` are the ways in which the type takes reference pictures. `goal` is within how many seconds
+    of work the files should be there, on the card that the project is measured on.
     """
 
     type: str
@@ -50,6 +51,7 @@ class Preset:
     sizes: tuple[Size, ...] = ()
     samples_from_config: bool = False
     references: tuple[GuideUse, ...] = ("start",)
+    goal: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

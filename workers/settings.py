@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     ops_token: SecretStr | None = Field(default=None, validate_default=True, min_length=16)
     ops_dir: Path | None = None
     ops_submit: bool = False
+    ops_pictures: bool = False
+    queue_job_token: SecretStr | None = None
     pod_price: float = Field(default=0.0, ge=0)
     card_ceiling_gb: float = Field(default=46.0, ge=0)
 
@@ -143,7 +145,7 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a log."""
         given = (self.supabase_service_key, self.upstash_redis_rest_token, self.job_callback_secret)
-        more = (self.audit_key, self.consent_secret, self.privacy_key, self.ops_token)
+        more = (self.audit_key, self.consent_secret, self.privacy_key, self.ops_token, self.queue_job_token)
         return tuple(secret.get_secret_value() for secret in (*given, *more) if secret is not None)
 
     @property
@@ -202,6 +204,7 @@ class _PresetTable(BaseModel):
     bucket_mib: int = Field(gt=0)
     samples_from_config: bool = False
     references: list[GuideUse] = ["start"]
+    goal: float | None = Field(default=None, gt=0)
 
     @field_validator("size")
     @classmethod

@@ -1,4 +1,4 @@
-"""The newcomer's first command: the whole system on this machine, one job of every type, and a page of results."""
+"""The newcomer's first command: the whole system on this machine, its page, and one job of every type."""
 
 from __future__ import annotations
 
@@ -43,40 +43,38 @@ CARD = Path("/dev/nvidiactl")
 
 Folder = Annotated[Path, typer.Option("--folder", help="Where weights, logs and results go.")]
 Once = Annotated[bool, typer.Option("--once", envvar="ONCE", help="End when all results are there; 0 only if all are.")]
-Port = Annotated[int, typer.Option("--port", help="Where the page of results is served; 0 takes a free port.")]
+Port = Annotated[int, typer.Option("--port", help="Where the page is served; 0 takes a free port.")]
 Supabase = Annotated[
     bool, typer.Option("--supabase", envvar="SUPABASE", help="Run the functions and database of supabase/.")
 ]
 
 
 def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0, supabase: Supabase = False) -> None:
-    """Run everything here: local queue and storage, both workers, one job of each type, a page of results."""
+    """Run everything here: local queue and storage, both workers and their page, one job of each type."""
     _end_on_signals()
-    folder, local = folder.absolute(), _stack(port, supabase=supabase)
+    folder, local = folder.absolute(), _stack(supabase=supabase)
     models = _weights(folder)
-    with local as stack, _workers(stack, models, folder) as process:
+    with local as stack, _workers(stack, models, folder, port) as process:
         jobs = {job_type: stack.submit(job_type, prompt) for job_type, prompt in _orders()}
         err().print(f"Jobs queued. Logs: {folder / 'workers.log'}")
-        if not once and stack.page:
-            err().print(f"Results as they arrive: {stack.page}")
-            err().print(f"What operators see: {_operators_page(folder, process)}")
+        err().print(f"The page: {_page(folder, process)}", soft_wrap=True)
         _follow(stack, jobs, folder, process)
-        page = stack.write_results(folder / "results")
+        kept = stack.write_results(folder / "results")
         arrived = [stack.job(job_id)["status"] == "completed" for job_id in jobs.values()]
-        err().print(f"\n{sum(arrived)} of {len(jobs)} job types arrived. Page: {page}")
+        err().print(f"\n{sum(arrived)} of {len(jobs)} job types arrived. To keep: {kept}")
         if not once:
             _wait_for_more(stack, folder, process)
     if not all(arrived):
         raise fail(f"not every job arrived; {folder / 'workers.log'} says why")
 
 
-def _stack(port: int, *, supabase: bool) -> Stack:
+def _stack(*, supabase: bool) -> Stack:
     """The double of July, or the deployment of `supabase/` under Deno and PostgreSQL where their packages are."""
     from workers.local.edge.stack import EdgeStack
     from workers.local.stack import LocalStack
 
     try:
-        return EdgeStack(port=port) if supabase else LocalStack(port=port)
+        return EdgeStack() if supabase else LocalStack()
     except FileNotFoundError as error:
         raise fail(str(error)) from None
 
@@ -107,8 +105,8 @@ def _weights(folder: Path) -> Path:
 
 
 @contextmanager
-def _workers(stack: Stack, models: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The orchestrator with both workers, as a pod runs it; its output goes to a file."""
+def _workers(stack: Stack, models: Path, folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The orchestrator with both workers, as a pod runs it, with all that its page can; its output goes to a file."""
     from workers.boot import ROOT
     from workers.ops.room import ADDRESS
 
@@ -116,11 +114,11 @@ def _workers(stack: Stack, models: Path, folder: Path) -> Iterator[subprocess.Po
     run.mkdir(parents=True, exist_ok=True)
     (run / ADDRESS).unlink(missing_ok=True)
     ours = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(folder / "outbox"), heartbeat.RUN_DIR: str(run)}
-    ours |= {"OPS_ADDRESS": os.environ.get("OPS_ADDRESS", "127.0.0.1:0"), "OPS_DIR": str(folder / "ops")}
-    ours["OPS_SUBMIT"] = "true"
+    ours |= {"OPS_ADDRESS": f"127.0.0.1:{port}", "OPS_DIR": str(folder / "ops")}
+    ours |= {"OPS_SUBMIT": "true", "OPS_PICTURES": "true"}
     ours[heartbeat.SUPERVISOR] = str(os.getpid())  # so that it does not outlive us, however we end
     os.environ[heartbeat.RUN_DIR] = str(run)
-    env = {**os.environ, "LOG_FORMAT": "text", **stack.env, **ours}
+    env = {**os.environ, "LOG_FORMAT": "text", **stack.env, **stack.caller, **ours}
     with (folder / "workers.log").open("wb") as log:
         command = [sys.executable, str(ROOT / "dual_orchestrator.py")]
         process = subprocess.Popen(  # noqa: S603 - our own script
@@ -132,7 +130,7 @@ def _workers(stack: Stack, models: Path, folder: Path) -> Iterator[subprocess.Po
         _end(process)
 
 
-def _operators_page(folder: Path, process: subprocess.Popen[bytes]) -> str:
+def _page(folder: Path, process: subprocess.Popen[bytes]) -> str:
     """Where the supervisor serves its page; it says so when it begins."""
     from workers.ops.room import ADDRESS
 

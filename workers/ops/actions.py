@@ -117,11 +117,15 @@ def pause(settings: Settings, kind: str, *, paused: bool) -> dict[str, Any]:
 def submit(settings: Settings, job_type: str, prompt: str, images: int | None) -> dict[str, Any]:
     """Queue a job as the web page does, through the project's own function. Raises `NotAccepted` too."""
     request = {"jobType": job_type, "prompt": prompt, "metadata": {} if images is None else {"num_images": images}}
-    headers = auth_headers(settings.supabase_service_key.get_secret_value())
-    with reaching("queue-job"), httpx.Client(headers=headers, timeout=20) as http:
+    with reaching("queue-job"), httpx.Client(headers=_caller(settings), timeout=20) as http:
         answer = http.post(f"{settings.supabase_url}/functions/v1/queue-job", json=request)
     if not answer.is_success:
         raise NotAccepted(f"queue-job answered {answer.status_code}.")
     said = answer.json()
     job = said.get("job") if isinstance(said.get("job"), dict) else said
     return {"job_id": job.get("id") or said.get("job_id") or said.get("jobId")}
+
+
+def _caller(settings: Settings) -> dict[str, str]:
+    headers, user = auth_headers(settings.supabase_service_key.get_secret_value()), settings.queue_job_token
+    return headers if user is None else {**headers, "Authorization": f"Bearer {user.get_secret_value()}"}

@@ -45,6 +45,7 @@ class Recorder:
         self._ended, self._estimates = run_dir / FOLDER, run_dir / estimates.FILE
         self._minute, self._began = self._now_minute(), time.monotonic()
         self._jobs: dict[str, list[float]] = {}
+        self._failed = 0.0
         self._before = self._totals()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ops-recorder", daemon=True)
@@ -93,7 +94,7 @@ class Recorder:
         self._books.archive.save()
 
     def _close_minute(self, minute: int) -> None:
-        row, self._minute, self._jobs = self._row(), minute, {}
+        row, self._minute, self._jobs, self._failed = self._row(), minute, {}, 0.0
         self._glance()
         self._learn()
         books = self._books
@@ -113,13 +114,16 @@ class Recorder:
             "busy": {kind: round(busy - before[kind][0], 2) for kind, (busy, _) in now.items()},
             "idle": board.idle_share(MINUTE),
             "commands": round(sum(commands - before[kind][1] for kind, (_, commands) in now.items())),
+            "failed": round(self._failed, 2),
             "ready": sum(worker.ready for worker in board.workers()),
             "jobs": {name: [round(value, 2) for value in counts] for name, counts in self._jobs.items()},
         }
 
     def _count(self, entry: Entry) -> None:
-        """Per type: completed, failed, and of the completed ones the seconds of work, of waiting, on the card."""
+        """Per type: completed, failed, and of the completed ones the seconds of work, of waiting, on the card; and all
+        seconds on the card of the others."""
         done = entry.status == "completed"
+        self._failed += entry.on_card * (not done)
         counts = (float(done), float(not done), entry.work * done, entry.wait * done, entry.on_card * done)
         self._jobs[entry.type] = [a + b for a, b in zip(self._jobs.get(entry.type, [0.0] * 5), counts, strict=True)]
 

@@ -81,6 +81,8 @@ class Desk:
         return as_json(past(self.books.ring, hours))
 
     def file(self, request: Request, job_id: str, index: str) -> Response:
+        if not self.books.terms.pictures:
+            raise actions.NotThere("Files are not shown on this page: OPS_PICTURES is off.")
         entry = self.books.archive.find(job_id)
         if entry is None or int(index) >= len(entry.files):
             raise actions.NotThere("This job, or this file of it, is not among the last ones.")

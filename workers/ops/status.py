@@ -13,7 +13,7 @@ from workers.ledger import Entry
 from workers.ops.board import Board
 from workers.ops.card import CardNow
 from workers.ops.history import Archive, Ring, Row, bucketed
-from workers.ops.table import as_json, costs, table
+from workers.ops.table import QUEUE_WAIT, SUCCESS, as_json, costs, table
 from workers.ops.terms import Terms
 
 VERSION = 1
@@ -51,6 +51,8 @@ def status(terms: Terms, board: Board, card: CardNow | None, archive: Archive, r
         "version": VERSION,
         "host": terms.host,
         "local": terms.submits,
+        "pictures": terms.pictures,
+        "targets": {"success": SUCCESS, "queue_wait": QUEUE_WAIT},
         "up": round(time.monotonic() - board.began, 1),
         **live(board, card),
         **summary(terms, archive, ring),
@@ -94,6 +96,7 @@ def merged(rows: Sequence[Row]) -> Row:
     shares = [row["idle"] for row in rows if row.get("idle") is not None]
     return {
         "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 1),
+        "failed": round(sum(row.get("failed", 0.0) for row in rows), 2),
         "queues": rows[-1].get("queues", {}),
         "busy": {kind: round(sum(r.get("busy", {}).get(kind, 0.0) for r in rows), 2) for kind in rows[-1]["busy"]},
         "idle": round(sum(shares) / len(shares), 4) if shares else None,

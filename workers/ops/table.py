@@ -16,20 +16,25 @@ HOUR = 3600.0
 OUR_FAULT = (None, "failed")
 """Error types of jobs that failed although nothing was wrong with them."""
 
+LEAVING = ("upload", "callback")
+"""Phases after the files are finished."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """One job type: counts of the last jobs, and medians of those that were completed.
 
     Seconds, except `bytes` of one file and `card_peak` of memory. `work` is from the claim to the accepted callback
-    without waiting for the card, `total` with the wait in the queue; `per_output` is generation divided by the
-    number of outputs, `per_step` by that of outputs and steps. `refused` were at fault themselves, so they count for
-    nothing in `success`, which is None while nothing ended. `misses` says which promises are not kept.
+    without waiting for the card, `made` to the finished files, which `goal` is for; `total` is `work` with the wait in
+    the queue; `per_output` is generation divided by the number of outputs, `per_step` by that of outputs and steps.
+    `refused` were at fault themselves, so they count for nothing in `success`, which is None while nothing ended.
+    `misses` says which promises are not kept.
     """
 
     type: str
     kind: str
     media: str
+    outputs: tuple[int, ...]
     completed: int
     failed: int
     refused: int
@@ -37,6 +42,8 @@ class Figures:
     total: float | None
     wait: float | None
     work: float | None
+    made: float | None
+    goal: float | None
     load: float | None
     enhance: float | None
     generation: float | None
@@ -60,17 +67,20 @@ def costs(rows: Iterable[Mapping[str, Any]], price: float) -> dict[str, Any]:
     """Where the seconds and the money of the time went that these rows of a minute cover.
 
     `wasted` are seconds for which a worker had the card without a delivered job to show for it: deaths, retries,
-    cancelled jobs, warming up. Money in the unit of `price`, which is that of an hour.
+    cancelled jobs, warming up, and those of jobs that ended as failed, which are `failed`. Money in the unit of
+    `price`, which is that of an hour.
     """
-    seconds = busy = 0.0
+    seconds = busy = failed = 0.0
     by_type: dict[str, float] = {}
     for row in rows:
         seconds += row.get("seconds", 0.0)
         busy += sum(row.get("busy", {}).values())
+        failed += row.get("failed", 0.0)
         for job_type, counts in row.get("jobs", {}).items():
             by_type[job_type] = by_type.get(job_type, 0.0) + counts[4]
     used = sum(by_type.values())
-    parts = {"wasted": max(0.0, busy - used), "idle": max(0.0, seconds - max(busy, used))}
+    wasted = max(0.0, busy - used)
+    parts = {"wasted": wasted, "failed": min(failed, wasted), "idle": max(0.0, seconds - max(busy, used))}
     return {
         "price": price,
         "seconds": seconds,
@@ -92,6 +102,7 @@ def _figures(preset: Preset, entries: Sequence[Entry], ceiling: int) -> Figures:
         type=preset.type,
         kind=preset.kind,
         media=preset.media,
+        outputs=preset.outputs,
         completed=len(good),
         failed=failed,
         refused=len(entries) - len(good) - failed,
@@ -99,6 +110,8 @@ def _figures(preset: Preset, entries: Sequence[Entry], ceiling: int) -> Figures:
         total=_median(e.wait + e.work for e in good),
         wait=wait,
         work=_median(e.work for e in good),
+        made=_median(map(_made, good)),
+        goal=preset.goal,
         load=_median(e.timings.get("load", 0.0) for e in good),
         enhance=_median(e.timings.get("enhance", 0.0) for e in good),
         generation=_median(map(_generation, good)),
@@ -120,6 +133,10 @@ def _misses(success: float | None, wait: float | None, peak: float | None, ceili
         "more memory of the card than allowed": bool(ceiling and peak and peak > ceiling),
     }
     return tuple(sentence for sentence, missed in found.items() if missed)
+
+
+def _made(entry: Entry) -> float:
+    return entry.work - sum(entry.timings.get(phase, 0.0) for phase in LEAVING)
 
 
 def _generation(entry: Entry) -> float:

@@ -14,13 +14,15 @@ from workers.wear import GIB
 @dataclass(frozen=True, slots=True)
 class Terms:
     """`price` is that of the machine for an hour, `ceiling` how many bytes of the card both workers may take up (0:
-    no limit), `submits` whether jobs may be queued from the page, `folder` where history is kept."""
+    no limit), `submits` whether jobs may be queued from the page, `pictures` whether it shows what they delivered,
+    `folder` where history is kept."""
 
     host: str
     presets: Mapping[str, Preset]
     price: float
     ceiling: int
     submits: bool
+    pictures: bool
     folder: Path
 
 
@@ -31,5 +33,6 @@ def terms_of(settings: Settings, presets: Mapping[str, Preset]) -> Terms:
         price=settings.pod_price,
         ceiling=round(settings.card_ceiling_gb * GIB),
         submits=settings.ops_submit,
+        pictures=settings.ops_pictures,
         folder=settings.ops_folder,
     )
