@@ -44,10 +44,13 @@ class Pod:
             "OPS_DIR": folder / "ops",
         }
         given = {name.upper(): value for name, value in settings.items()}
-        env = os.environ | stack.env | {name: str(value) for name, value in (ours | given).items()}
+        self.environment = os.environ | stack.env | {name: str(value) for name, value in (ours | given).items()}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, ROOT / f"tests/evil/{program}.py"], env=env, stdout=output, stderr=output
+                [sys.executable, ROOT / f"tests/evil/{program}.py"],
+                env=self.environment,
+                stdout=output,
+                stderr=output,
             )
 
     def text(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from workers.cli.audit import audit
+from workers.cli.baseline import baseline
 from workers.cli.check import check
 from workers.cli.dead import dead, replay
 from workers.cli.demo import demo
@@ -28,7 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, supervise, check, submit, prompt, status, pause, resume, replay, takedown, forget):
+COMMANDS = (
+    demo, run, supervise, check, submit, prompt, status, pause, resume, replay, baseline, takedown, forget,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(audit, name="audit")
 app.add_typer(dead, name="dead")

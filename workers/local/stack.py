@@ -123,11 +123,6 @@ class LocalStack:
         """Leave a page that opens from disk, and the files it shows, in a folder. Returns the page."""
         return write_results(self.double.results(), self.double.store.place, folder)
 
-    @property
-    def commands(self) -> int:
-        """What the queue's service would bill so far."""
-        return self._queue.commands
-
     def reset(self) -> None:
         """As new: no jobs, objects, callbacks or faults, and an empty redis."""
         self.redis.flush()
