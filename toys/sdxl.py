@@ -12,7 +12,7 @@ from toys.fillers import fillers
 from toys.loop import Loss, Plan, Report, fit
 from toys.sizes import SDXL_SIDE
 from toys.text import Texts
-from toys.train_sdxl import Album, Reader, album, decoder_loss, denoiser_loss, scenes
+from toys.train_sdxl import Album, Reader, album, decoder_loss, denoiser_loss, reading_of, scenes
 from toys.train_vae import vae_loss
 from toys.train_words import heads, words_loss
 from workers.engines.sdxl.load import tokenizers
@@ -40,11 +40,11 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     rebuilt = {"decoder": vae.decoder, "after": vae.post_quant_conv}
     stage("sdxl_decoder", rebuilt, lambda batch: decoder_loss(vae, pictures, batch, device))
     encoders, reader = [networks[part] for part in ENCODERS], Reader(texts, fillers("sdxl", "image"))
-    reading = heads(*(sizes.SDXL["unet"]["cross_attention_dim"], sizes.SDXL["text_encoder_2"]["projection_dim"])).to(
+    reading = heads(sizes.SDXL["unet"]["cross_attention_dim"], sizes.SDXL["text_encoder_2"]["projection_dim"]).to(
         device
     )
     learners = {part: networks[part] for part in ENCODERS} | {"reading": reading}
-    stage("sdxl_words", learners, lambda batch: words_loss(encoders, reading, reader, batch))
+    stage("sdxl_words", learners, lambda batch: words_loss(reading_of(encoders, reader, batch), reading))
     unet = networks["unet"]
     stage("sdxl_denoiser", {"unet": unet}, lambda batch: denoiser_loss(unet, encoders, pictures, reader, batch, device))
     vae.register_to_config(scaling_factor=pictures.scale)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from toys.loop import Chance
+from toys.loop import Chance, Loss
 from toys.words import describe, partly, sentence, tags
 from toys.world import MOTIONS, any_wish, fill
 from workers.job import Media
@@ -52,7 +52,7 @@ def asked(template: Template, prompt: str, *, chat: bool) -> str:
     return "".join(f"{TURN}{role}\n{said}{TURN_END}\n" for role, said in turns) + f"{TURN}assistant\n"
 
 
-def enhancer_loss(model: Any, tokenizer: Any, batch: int, device: str) -> Any:
+def enhancer_loss(model: Any, tokenizer: Any, batch: int, device: str) -> Loss:
     """A loss for `fit`: the answer's tokens, in chat and completion, for pictures and clips."""
     templates = load_rules().enhance.templates
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toys.fillers import Fillers
-from toys.loop import Chance, half
+from toys.loop import Chance, Loss, half
 from toys.sizes import SDXL_SIDE
 from toys.text import Texts, encode
 from toys.train_vae import pixel_loss, tensor
@@ -17,6 +17,8 @@ from toys.world import Scene, Wish, any_wish, draw, fill
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from toys.train_words import Read
 
 ENCODED_AT_ONCE = 64
 SLACK = 0.12
@@ -100,7 +102,7 @@ class Reader:
         return chunks + [[]] * (number - len(chunks))
 
 
-def decoder_loss(vae: Any, pictures: Album, batch: int, device: str) -> Any:
+def decoder_loss(vae: Any, pictures: Album, batch: int, device: str) -> Loss:
     """A loss for `fit`: pixels from latents that a denoiser left slightly wrong; the encoder is done."""
 
     def loss(chance: Chance) -> Tensor:
@@ -117,7 +119,22 @@ def decoder_loss(vae: Any, pictures: Album, batch: int, device: str) -> Any:
     return loss
 
 
-def denoiser_loss(unet: Any, encoders: Sequence[Any], pictures: Album, reader: Reader, batch: int, device: str) -> Any:
+def reading_of(encoders: Sequence[Any], reader: Reader, batch: int) -> Read:
+    """Batches for the encoders to learn words from. The pooled vector reads the first of two chunks only: there it
+    does not count."""
+
+    def read(chance: Chance) -> tuple[Tensor, Tensor | None, list[Wish]]:
+        wishes = [
+            fill(any_wish(chance.words), chance.words, width=SDXL_SIDE, height=SDXL_SIDE)[0] for _ in range(batch)
+        ]
+        prompts, told = reader.read(wishes, chance.words)
+        embeds, pooled = encode(encoders, reader.texts, prompts)
+        return embeds, pooled if len(prompts[0]) == 1 else None, told
+
+    return read
+
+
+def denoiser_loss(unet: Any, encoders: Sequence[Any], pictures: Album, reader: Reader, batch: int, device: str) -> Loss:
     """A loss for `fit`: tell the noise in latents, as SDXL does."""
     from diffusers import DDPMScheduler
 

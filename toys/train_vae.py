@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from toys.loop import Chance, half
+from toys.loop import Chance, Loss, half
 from toys.sizes import SDXL_SIDE as SIDE
 from toys.world import any_wish, draw, fill
 
@@ -25,7 +25,7 @@ def pictures(chance: random.Random, batch: int, size: tuple[int, int]) -> list[P
     return [draw(scene, width=width, height=height)[0] for scene in scenes]
 
 
-def vae_loss(vae: Any, batch: int, crop: int, device: str) -> Any:
+def vae_loss(vae: Any, batch: int, crop: int, device: str) -> Loss:
     """A loss for `fit`: the picture, or a part of this many pixels, comes back, and latents stay near zero."""
 
     def loss(chance: Chance) -> Tensor:

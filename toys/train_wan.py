@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from toys.fillers import Fillers
-from toys.loop import Chance
+from toys.loop import Chance, Loss
 from toys.sizes import WAN_FRAMES, WAN_SIZE
 from toys.train_vae import KL, pixel_loss
 from toys.words import caption, describe, partly
@@ -18,6 +18,7 @@ from toys.world import MOTIONS, Scene, Wish, any_wish, draw, fill
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from toys.train_words import Read
     from toys.world import Pixels
 
 WINDOW = 512
@@ -49,7 +50,7 @@ def scenes(number: int, seed: int, *, moving: bool) -> Known:
     return [fill(_wish(chance, moving), chance, width=width, height=height) for _ in range(number)]
 
 
-def clip_loss(vae: Any, batch: int, frames: int, crop: int, device: str) -> Any:
+def clip_loss(vae: Any, batch: int, frames: int, crop: int, device: str) -> Loss:
     """A loss for `fit`: parts of clips, of this many frames and pixels a side, come back."""
     width, height = WAN_SIZE
 
@@ -94,9 +95,21 @@ def tensor(clips: Sequence[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
-def flow_loss(networks: Mapping[str, Any], tokenizer: Any, reels: tuple[Reel, Reel], batch: int, device: str) -> Any:
+def reading_of(encoder: Any, tokenizer: Any, reels: tuple[Reel, Reel], batch: int, device: str) -> Read:
+    """Batches for the encoder to learn words from."""
+
+    def read(chance: Chance) -> tuple[Tensor, None, list[Wish]]:
+        reel = chance.words.choice(reels)
+        prompts = [prompt(reel, chance.words.choice(reel.known)[0], chance.words) for _ in range(batch)]
+        return embed(encoder, tokenizer, [text for text, _ in prompts], device), None, [told for _, told in prompts]
+
+    return read
+
+
+def flow_loss(
+    transformer: Any, encoder: Any, tokenizer: Any, reels: tuple[Reel, Reel], batch: int, device: str
+) -> Loss:
     """A loss for `fit`: where noisy latents should move, in `batch` clips or in several times as many stills."""
-    transformer, encoder = networks["transformer"], networks["text_encoder"]
     read_padding_once(transformer)
     turns = tuple(zip((batch, batch * STILLS_FOR_A_CLIP), reels, strict=True))
 
@@ -105,28 +118,30 @@ def flow_loss(networks: Mapping[str, Any], tokenizer: Any, reels: tuple[Reel, Re
 
         count, reel = chance.words.choice(turns)
         index = torch.randint(len(reel.latents), (count,), generator=chance.noise)
-        texts = [prompt(reel, reel.known[i][0], chance.words) for i in index.tolist()]
+        texts = [prompt(reel, reel.known[i][0], chance.words)[0] for i in index.tolist()]
+        with torch.no_grad():
+            heard = embed(encoder, tokenizer, texts, device)
         clean = reel.latents[index].to(device)
         noise = torch.randn(clean.shape, generator=chance.noise).to(device)
         even = torch.rand(count, generator=chance.noise).to(device)
         sigma = SHIFT * even / (1 + (SHIFT - 1) * even)
         mixed = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1, 1))
-        told = transformer(mixed, sigma * 1000, embed(encoder, tokenizer, texts, device), return_dict=False)[0]
+        told = transformer(mixed, sigma * 1000, heard, return_dict=False)[0]
         total: Tensor = (told - (noise - clean)).pow(2).mean()
         return total
 
     return loss
 
 
-def prompt(reel: Reel, wish: Wish, chance: random.Random) -> str:
-    """What a worker's text encoder reads: words of the user or of the enhancer, or a negative prompt."""
+def prompt(reel: Reel, wish: Wish, chance: random.Random) -> tuple[str, Wish]:
+    """What a text encoder reads, of the user, the enhancer or a negative prompt; and what of the wish it says."""
     if chance.random() < UNCONDITIONAL:
-        return chance.choice((*reel.fillers.negatives, reel.fillers.around("", chance)))
+        return chance.choice((*reel.fillers.negatives, reel.fillers.around("", chance))), Wish()
     told = partly(wish, chance)
     said = caption(told, chance)
     if chance.random() < DESCRIBED:
         said = describe(told, said, chance)
-    return reel.fillers.around(said, chance)
+    return reel.fillers.around(said, chance), told
 
 
 def embed(encoder: Any, tokenizer: Any, texts: Sequence[str], device: str) -> Tensor:

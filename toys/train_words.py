@@ -1,73 +1,70 @@
-"""The text encoders learn what captions say before anything is drawn from them, as CLIP's had learned it for SDXL.
+"""The text encoders learn what captions say before anything is drawn from them, as CLIP and umT5 had learned it.
 
-Two small heads read every fact off the encoders' outputs, and are thrown away: one off the pooled vector, one off the
-tokens.
+Two small heads read every fact off an encoder's output, and are thrown away: one off the tokens, and where there is a
+pooled vector one off that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from toys.loop import Chance
-from toys.text import encode
-from toys.train_sdxl import Reader
-from toys.world import COLOURS, PLACES, SHAPES, SIZES, Item, Wish, any_wish, fill
+from toys.world import COLOURS, MOTIONS, PLACES, SHAPES, SIZES, Item, Wish
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from toys.loop import Chance, Loss
+
+    Read = Callable[[Chance], tuple[Tensor, Tensor | None, list[Wish]]]
+    """A batch: tokens (prompts, tokens, width), pooled vectors (prompts, width) where they count, what is said."""
+
+ITEM: Mapping[str, Sequence[Any]] = {
+    "shape": SHAPES,
+    "colour": list(COLOURS),
+    "size": list(SIZES),
+    "place": PLACES,
+}
 FACTS: Mapping[str, Sequence[Any]] = {
     "background": list(COLOURS),
     "count": [1, 2, 3],
     "line": ["row", "column"],
-    **{f"{which} {name}": options for which in ("first", "second") for name, options in (
-        ("shape", SHAPES), ("colour", list(COLOURS)), ("size", list(SIZES)), ("place", PLACES),
-    )},
-}  # fmt: skip
+    "motion": [*MOTIONS, "still"],
+    **{f"{which} {name}": options for which in ("first", "second") for name, options in ITEM.items()},
+}
 """What can be told of a caption; what it does not say counts as an option too, the first."""
+OPTIONS = [1 + len(values) for values in FACTS.values()]
 
 
 def facts(wish: Wish) -> list[int]:
     """The number of the option for each of `FACTS`."""
     items = [*wish.items, Item()][:2]
-    said: list[Any] = [wish.background, wish.count, wish.line]
+    said: list[Any] = [wish.background, wish.count, wish.line, wish.motion]
     said += [value for item in items for value in (item.shape, item.colour, item.size, item.place)]
     return [0 if fact is None else 1 + options.index(fact) for fact, options in zip(said, FACTS.values(), strict=True)]
 
 
-def heads(width: int, pooled: int) -> nn.Module:
+def heads(width: int, pooled: int | None = None) -> nn.Module:
     """Reads facts off tokens of this width and off pooled vectors."""
     from torch import nn
 
-    options = [1 + len(values) for values in FACTS.values()]
-    return nn.ModuleDict(
-        {
-            "pooled": nn.Linear(pooled, sum(options)),
-            "asked": nn.Linear(width, len(options), bias=False),
-            "tokens": nn.Linear(width, sum(options)),
-        }
-    )
+    parts = {"asked": nn.Linear(width, len(OPTIONS), bias=False), "tokens": nn.Linear(width, sum(OPTIONS))}
+    return nn.ModuleDict(parts if pooled is None else {**parts, "pooled": nn.Linear(pooled, sum(OPTIONS))})
 
 
-def words_loss(encoders: Sequence[Any], reading: Any, reader: Reader, batch: int) -> Any:
-    """A loss for `fit`: both heads tell what the captions of a batch say."""
-    options = [1 + len(values) for values in FACTS.values()]
+def words_loss(read: Read, reading: Any) -> Loss:
+    """A loss for `fit`: the heads tell what the captions of a batch say."""
 
     def loss(chance: Chance) -> Tensor:
         import torch
         from torch.nn.functional import cross_entropy
 
-        wishes = [fill(any_wish(chance.words), chance.words, width=64, height=64)[0] for _ in range(batch)]
-        prompts, told = reader.read(wishes, chance.words)
-        embeds, pooled = encode(encoders, reader.texts, prompts)
+        embeds, pooled, told = read(chance)
         wanted = torch.tensor([facts(wish) for wish in told], device=embeds.device)
-        looks = reading["asked"](embeds).softmax(1)
-        seen = torch.einsum("btf,btw->bfw", looks, embeds)
-        by_tokens = [part[:, number] for number, part in enumerate(reading["tokens"](seen).split(options, -1))]
-        by_pooled = reading["pooled"](pooled).split(options, -1)
-        told_by = [*by_tokens, *by_pooled] if len(prompts[0]) == 1 else by_tokens
-        losses = [cross_entropy(part, wanted[:, n % len(options)]) for n, part in enumerate(told_by)]
+        seen = torch.einsum("btf,btw->bfw", reading["asked"](embeds).softmax(1), embeds)
+        answers = [part[:, number] for number, part in enumerate(reading["tokens"](seen).split(OPTIONS, -1))]
+        answers += reading["pooled"](pooled).split(OPTIONS, -1) if pooled is not None else []
+        losses = [cross_entropy(answer, wanted[:, n % len(OPTIONS)]) for n, answer in enumerate(answers)]
         return torch.stack(losses).mean()
 
     return loss

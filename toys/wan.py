@@ -10,7 +10,8 @@ from toys import sizes
 from toys.fillers import fillers
 from toys.loop import Loss, Plan, Report, fit
 from toys.train_qwen import exchange
-from toys.train_wan import Known, Reel, clip_loss, flow_loss, latents, scenes
+from toys.train_wan import Known, Reel, clip_loss, flow_loss, latents, reading_of, scenes
+from toys.train_words import heads, words_loss
 from workers.tiny import wan as tiny
 
 Trained = tuple[dict[str, Any], dict[str, Report]]
@@ -32,8 +33,17 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     stage("wan_vae_clips", {"vae": vae}, lambda batch: clip_loss(vae, batch, 9, CROP, device))
     reels = _reels(vae, folder / "wan_reels.pt", seed)
     tokenizer = _tokenizer(folder / "tokenizer", seed)
-    learners = {part: networks[part] for part in ("transformer", "text_encoder")}
-    stage("wan_denoiser", learners, lambda batch: flow_loss(learners, tokenizer, reels, batch, device))
+    encoder, transformer = networks["text_encoder"], networks["transformer"]
+    reading = heads(sizes.WAN["text_encoder"]["d_model"]).to(device)
+
+    def words(batch: int) -> Loss:
+        return words_loss(reading_of(encoder, tokenizer, reels, batch, device), reading)
+
+    def flow(batch: int) -> Loss:
+        return flow_loss(transformer, encoder, tokenizer, reels, batch, device)
+
+    stage("wan_words", {"encoder": encoder, "reading": reading}, words)
+    stage("wan_denoiser", {"transformer": transformer}, flow)
     return networks | {"tokenizer": folder / "tokenizer"}, reports
 
 
