@@ -32,6 +32,15 @@ PROMPTS = (
     "two green apples on a wooden table",
     "a paper boat on a pond, ripples moving outwards",
 )
+TOY_PROMPTS: Mapping[str, tuple[str, ...]] = {
+    "image": (
+        "a red circle on a blue background",
+        "two green squares side by side on a white background",
+        "a big yellow triangle on the left, purple background",
+    ),
+    "video": ("a red circle moving right on a white background", "a yellow square moving up on a blue background"),
+}
+"""For small weights, whose whole world are shapes."""
 CURL = """\
   curl $SUPABASE_URL/functions/v1/queue-job -H "Authorization: Bearer $QUEUE_JOB_TOKEN" \\
        -d '{"jobType":"image_fast","prompt":"a lighthouse at dusk"}'"""
@@ -55,7 +64,7 @@ def demo(folder: Folder = Path(".demo"), once: Once = False, port: Port = 0, sup
     folder, local = folder.absolute(), _stack(supabase=supabase)
     models = _weights(folder)
     with local as stack, _workers(stack, models, folder, port) as process:
-        jobs = {job_type: stack.submit(job_type, prompt) for job_type, prompt in _orders()}
+        jobs = {job_type: stack.submit(job_type, prompt) for job_type, prompt in _orders(models)}
         err().print(f"Jobs queued. Logs: {folder / 'workers.log'}")
         err().print(f"The page: {_page(folder, process)}", soft_wrap=True)
         _follow(stack, jobs, folder, process)
@@ -85,11 +94,13 @@ def _end_on_signals() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-def _orders() -> Iterator[tuple[str, str]]:
-    from workers.settings import load_presets
+def _orders(models: Path) -> Iterator[tuple[str, str]]:
+    from workers.settings import load_presets, size_scale
 
-    for i, job_type in enumerate(load_presets()):
-        yield job_type, PROMPTS[i % len(PROMPTS)]
+    for i, (job_type, preset) in enumerate(load_presets().items()):
+        small = size_scale(models, preset.kind) < 1
+        prompts = TOY_PROMPTS[preset.media] if small else PROMPTS
+        yield job_type, prompts[i % len(prompts)]
 
 
 def _weights(folder: Path) -> Path:
