@@ -10,6 +10,8 @@ from queue_bench import LEASE
 
 from workers.claim import Claim
 
+PROGRESS = 600.0
+
 
 @dataclass
 class Expected:
@@ -36,6 +38,27 @@ class Model:
     live: dict[str, Holding] = field(default_factory=dict)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     last_fence: int = 0
+    progress: dict[str, float] = field(default_factory=dict)
+    """Seconds for which the progress of a job may still be read."""
+
+    def beat(self, names: set[str]) -> None:
+        for name in names & self.live.keys():
+            self.live[name].left = LEASE
+            if (job := job_of(self.live[name].claim.body)) not in self.results:
+                self.progress[job] = PROGRESS
+
+    def pass_time(self, seconds: float) -> None:
+        for holding in self.live.values():
+            holding.left -= seconds
+        self.progress = {job: left - seconds for job, left in self.progress.items() if left > seconds}
+
+    def let_go(self, token: str) -> str | None:
+        """The body of a claim that has ended."""
+        holding = self.live.pop(token, None)
+        if holding is None:
+            return None
+        self.progress.pop(job_of(holding.claim.body), None)
+        return holding.claim.body
 
 
 def job_of(body: str) -> str:

@@ -83,6 +83,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.remember(token, job, {"made by": token}) == (token in self.model.live)
         if token in self.model.live:
             self.model.results[job] = {"made by": token, "delivered": False}
+            self.model.progress.pop(job, None)
 
     @precondition(lambda self: self.model.made)
     @rule(back=tokens)
@@ -133,8 +134,7 @@ class QueueMachine(RuleBasedStateMachine):
         if beating:
             self._beat(set(self.model.live))
         run_down(self.redis, seconds)
-        for holding in self.model.live.values():
-            holding.left -= seconds
+        self.model.pass_time(seconds)
 
     @rule()
     def redis_forgets_its_scripts(self) -> None:
@@ -162,11 +162,15 @@ class QueueMachine(RuleBasedStateMachine):
         lasting = {key.decode() for key in self.redis.scan_iter() if self.redis.ttl(key) < 0}
         assert lasting <= {NAME, *(f"{NAME}:{part}" for part in (*HASHES, "retry", "inflight", "fence", "dead"))}
 
+    @invariant()
+    def progress_is_said_of_jobs_in_work_and_of_those_whose_worker_died_and_of_no_others(self) -> None:
+        said = {key.decode().removeprefix("progress:") for key in self.redis.scan_iter("progress:*")}
+        assert said == self.model.progress.keys()
+
     def _beat(self, names: set[str]) -> None:
-        reply = self.queue.beat([Beat(name, self._job(name)) for name in sorted(names)])
+        reply = self.queue.beat([Beat(name, self._job(name), {"step": 1}) for name in sorted(names)])
         assert reply.lost == names - self.model.live.keys()
-        for name in names & self.model.live.keys():
-            self.model.live[name].left = LEASE
+        self.model.beat(names)
 
     def _push(self, job_id: str) -> None:
         body = json.dumps({"id": job_id, "number": len(self.model.pushed)})
@@ -219,8 +223,7 @@ class QueueMachine(RuleBasedStateMachine):
     def _end(self, back: int, ending: Callable[[str], bool]) -> str | None:
         token = self._token(back)
         assert ending(token) == (token in self.model.live)
-        holding = self.model.live.pop(token, None)
-        return holding and holding.claim.body
+        return self.model.let_go(token)
 
 
 def chosen_settings(examples: int) -> settings:

@@ -118,10 +118,11 @@ local function own(job, token, lease_ms)
   if job then call('SET', key('owner', job), token, 'PX', lease_ms) end
 end
 
--- Whoever works on a job no more says no more of its progress.
+-- Of a job that nobody works on no progress is said. Another owner may have begun after this one was taken for dead.
 local function disown(body, token)
   local job = find_id(body)
-  if job and call('GET', key('owner', job)) == token then call('DEL', key('owner', job), 'progress:' .. job) end
+  local owner = job and call('GET', key('owner', job))
+  if job and (not owner or owner == token) then call('DEL', key('owner', job), 'progress:' .. job) end
 end
 
 -- When an element says that it was made, epoch in ms; nil where it says nothing.
