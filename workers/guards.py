@@ -38,6 +38,11 @@ def open_guards(name: str, settings: Settings, scorers: OpenScorers = open_score
     manifest = load_manifest(settings.manifest)
     found = scorers(manifest, settings.model_root)
     chain, registry = open_audit(name, settings)
+    try:
+        started = chain.write("started")
+    except OSError as error:
+        raise _unwritable(settings, error) from None
+    log.info("audit", chain=chain.name, line=started["n"], head=started["hash"])
     screen = Screen(found.explicit, found.age, fingerprint=fingerprint, copies=registry.block_list)
     secret = settings.consent_secret
     references = ReferenceGate(
@@ -59,15 +64,11 @@ def open_audit(name: str, settings: Settings) -> tuple[Chain, Registry]:
     folder = settings.audit
     try:
         chain = Chain(folder, name, audit_key(settings))
-        started = chain.write("started")
         registry = Registry(folder)
         if not registry.exists:
             restore(registry, records(folder))
     except OSError as error:
-        raise Misconfigured(
-            [f"{folder} cannot be written: {error.strerror}. Set AUDIT_DIR."], exit_code=UNFIT
-        ) from None
-    log.info("audit", chain=chain.name, line=started["n"], head=started["hash"])
+        raise _unwritable(settings, error) from None
     return chain, registry
 
 
@@ -86,3 +87,7 @@ def load_persons(manifest: Manifest, root: Path) -> frozenset[str]:
         return parse(read_staged(path, manifest.persons).decode())
     except ValueError as error:
         raise Misconfigured([f"{path}: {error}."], exit_code=UNFIT) from None
+
+
+def _unwritable(settings: Settings, error: OSError) -> Misconfigured:
+    return Misconfigured([f"{settings.audit} cannot be written: {error.strerror}. Set AUDIT_DIR."], exit_code=UNFIT)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers.cli.screen import AsJson, emit, fail, out
+from workers.job import UUID
 
 if TYPE_CHECKING:
     from workers.removal import Place, Takedown
@@ -54,6 +55,8 @@ def forget(user_id: UserId, dry_run: Dry = False, as_json: AsJson = False) -> No
     from workers.removal import forget_files, forget_pseudonym
     from workers.settings import load_settings
 
+    if not UUID.fullmatch(user_id):
+        raise fail("A user's id is a UUID in lower case.")
     settings = load_settings()
     chain, registry = _audit(settings)
     key = settings.supabase_service_key.get_secret_value()
