@@ -99,6 +99,7 @@ def test_the_pixels_of_a_blocked_job_are_gone_before_its_callback_is_heard(bench
     (outcome,) = at.ends()
     assert (outcome.status, outcome.error_type) == ("failed", "policy")
     assert seen == [0]
+    wait_until(lambda: at.engine.forgot)
     assert not at.storage.objects
     assert not list((tmp_path / "outbox").rglob("*.png"))
 

@@ -39,12 +39,16 @@ class FakeEngine:
         self._step_seconds, self._steps = step_seconds, steps
         self._evil = evil or {}
         self.loads = 0
+        self.forgot = 0
         self.made: list[SamplingParams] = []
 
     def load(self, watch: Watch) -> None:
         self.loads += 1
 
     def warm_up(self, watch: Watch) -> None: ...
+
+    def forget(self) -> None:
+        self.forgot += 1
 
     def unload(self) -> None: ...
 

@@ -35,7 +35,7 @@ MISSING: Mapping[GuideUse, str] = {
 
 class Engine(Protocol):
     """A model family. `model_hash` names the checkpoint, where it is known; `uses` are the ways in which it can follow
-    references, known before it is loaded."""
+    references, known before it is loaded. `forget` drops every text that it remembers."""
 
     @property
     def model_name(self) -> str: ...
@@ -46,6 +46,7 @@ class Engine(Protocol):
     def load(self, watch: Watch) -> None: ...
     def warm_up(self, watch: Watch) -> None: ...
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]: ...
+    def forget(self) -> None: ...
     def count_tokens(self, text: str) -> int: ...
 
 
@@ -53,9 +54,11 @@ class Gate(Protocol):
     """`admit` returns the rating a job runs under; `admit_references` looks at what was fetched for it, or at nothing
     where a remembered character is asked for. Both raise `Rejected` with code "policy". `also` are words that are
     shown to the model beside the prompts. `admitted` writes down what is about to be made. `check` raises
-    `EngineBroken` once nothing can be judged any more."""
+    `EngineBroken` once nothing can be judged any more; `blocked` are the prompts of jobs whose results were blocked
+    since it was asked last."""
 
     def check(self) -> None: ...
+    def blocked(self) -> list[str]: ...
     def admit(self, job: Job, also: Sequence[str] = ()) -> Rating: ...
     def admitted(self, job: Job, rating: Rating, params: SamplingParams) -> None: ...
     def admit_references(self, job: Job, rating: Rating, pictures: Mapping[str, Picture]) -> None: ...
@@ -101,6 +104,15 @@ class Maker:
     scale: float = 1.0
     references: References | None = None
     loras: Offered = field(default_factory=dict)
+
+    def tidy(self) -> None:
+        """Between two jobs: nothing of a blocked one stays in memory, and nothing more is made where nothing can be
+        judged. Raises `EngineBroken`."""
+        for prompt in self.gate.blocked():
+            self.engine.forget()
+            if self.enhancer is not None:
+                self.enhancer.forget(prompt)
+        self.gate.check()
 
     def preset(self, job: Job) -> Preset:
         """Raises `Rejected` for a type that is unknown or belongs on another queue."""

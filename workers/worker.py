@@ -117,7 +117,7 @@ class Worker:
 
     def _turn(self) -> None:
         self.watch, self.job_id, self.job_type = Watch(), None, None
-        self._at.maker.gate.check()
+        self._at.maker.tidy()
         problem = self._at.outbox.problem()
         self.between = "unready" if problem else "idle"
         if problem or not self._at.dispatch.has_room:

@@ -51,6 +51,10 @@ class SafetyGate:
         if self.screen.broken:
             raise EngineBroken("a safety scorer failed", exit_code=UNFIT)
 
+    def blocked(self) -> list[str]:
+        """The prompts of jobs whose results were blocked since this was asked last: no cache may keep them."""
+        return [self.screen.blocked.popleft() for _ in range(len(self.screen.blocked))]
+
     def admit(self, job: Job, also: Sequence[str] = ()) -> Rating:
         """The rating a job runs under. `also` are further words that the model will be shown, such as the trigger words
         of its LoRAs. Asked again for what an enhancer wrote, with that in the place of the prompt."""

@@ -83,6 +83,7 @@ class Inspection:
         )
 
     def _refused(self, made: Made, blocked: Blocked) -> None:
+        self.screen.blocked.append(str(made.metadata.get("original_prompt", "")))
         try:
             facts = {**self._facts(made), **blocked.facts}
             self.audit.write("blocked", **facts, gate=blocked.gate, rule=blocked.rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,6 +67,7 @@ class Screen:
         self._explicit, self._age = tuple(explicit), age
         self._print, self._copies = fingerprint, copies
         self.broken: str | None = None
+        self.blocked: deque[str] = deque()
 
     @property
     def judges_age(self) -> bool:

@@ -58,7 +58,7 @@ class TextEncoder:
         return len(tokenize(text, self._tokenizers[0]))
 
     def forget(self) -> None:
-        """Drop what is remembered, after the encoders' weights have changed."""
+        """Drop what is remembered: after the encoders' weights have changed, or where nothing may be kept of a text."""
         self._remembered.cache_clear()
 
     def encode(self, prompt: str, negative: str) -> Conditioning:

@@ -123,6 +123,10 @@ class SdxlEngine:
         """Tokens of a prompt as this model reads it, without marks and weights; 75 fit into one chunk."""
         return self._loaded_texts().count(text)
 
+    def forget(self) -> None:
+        if self._texts is not None:
+            self._texts.forget()
+
     def unload(self) -> None:
         self._pipeline = self._texts = None
         self._merged.over({})

@@ -55,6 +55,10 @@ class TextEncoder:
         inputs = {"prompt_embeds": _filled(wanted, longer), "negative_prompt_embeds": _filled(unwanted, longer)}
         return Conditioning(inputs, text_notes(wanted, unwanted))
 
+    def forget(self) -> None:
+        """Drop every text that is remembered."""
+        self._remembered.cache_clear()
+
     def count(self, text: str) -> int:
         """Tokens without the end mark, of the text as the pipeline cleans it."""
         return len(token_ids(text, self._pipeline.tokenizer))

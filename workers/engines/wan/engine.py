@@ -110,6 +110,10 @@ class WanEngine:
         """Tokens of a prompt as this model reads it, without the end mark; 511 fit."""
         return self._loaded_text().count(text)
 
+    def forget(self) -> None:
+        if self._text is not None:
+            self._text.forget()
+
     def unload(self) -> None:
         self._pipeline = self._text = self._denoiser = None
         self._merged.over({})
