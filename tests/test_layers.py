@@ -17,9 +17,9 @@ LAYERS = {
     "1": "emphasis settings environment known logs stop heartbeat prompt prompt_rules report staged veil wear "
     "ledger estimates",
     "2a": "queue rows storage chain signers credentials callback web places fetch references picture decoder erasure",
-    "2b": "compiled gpu turn weights watermark watermark_net scorers media engines",
+    "2b": "compiled gpu turn weights watermark watermark_net scorers flaws media engines",
     "3": "account worker claiming enhancing making writing parcel packing withdrawal delivery dispatch lease outbox "
-    "supervisor reconciler keeper slot process safety",
+    "second_try supervisor reconciler keeper slot process safety",
     "4": "guards removal kinds boot pulse volume cli ops __main__ __init__",
     "double": "testing kept fakes local tiny",
 }

@@ -21,7 +21,7 @@ Evil = Mapping[str, Callable[[Watch], None]]
 
 
 class FakeEngine:
-    """Takes `step_seconds` for each of `steps` denoising steps and paints one colour per seed.
+    """Takes `step_seconds` for each of `steps` denoising steps and paints shades of one colour per seed.
 
     A prompt that contains a key of `evil` runs its function first.
     """
@@ -195,5 +195,6 @@ def _plain_output(index: int, seed: int, params: SamplingParams) -> Output:
     import numpy as np
 
     colour = np.array([seed % 251, (seed // 251) % 251, index * 40 % 251], dtype=np.uint8)
-    frames = np.broadcast_to(colour, (params.frames, params.height, params.width, 3)).copy()
+    ramp = (np.arange(params.width)[:, None] + 3 * np.arange(params.frames)[:, None, None, None]) % 32
+    frames = np.broadcast_to(colour + ramp.astype(np.uint8), (params.frames, params.height, params.width, 3)).copy()
     return Output(index=index, seed=seed, frames=frames)

@@ -30,8 +30,9 @@ class Preset:
     `kind` names the worker kind whose queue carries the type. `outputs` are the numbers of assets a payload may
     ask for, the last of them the default. `sizes` are the sizes a payload may choose beside the preset's own.
     `samples_from_config` says whether the payload's `sample_*` keys are meant for this model (for SDXL they are
-    noise). `references` are the ways in which the type takes reference pictures. `goal` is within how many seconds
-    of work the files should be there, on the card that the project is measured on.
+    noise). `stable` names, for sizes that the model handles badly, the one to go to. `references` are the ways in
+    which the type takes reference pictures. `goal` is within how many seconds of work the files should be there, on
+    the card that the project is measured on.
     """
 
     type: str
@@ -49,6 +50,7 @@ class Preset:
     enhance: bool = False
     outputs: tuple[int, ...] = (1,)
     sizes: tuple[Size, ...] = ()
+    stable: tuple[tuple[Size, Size], ...] = ()
     samples_from_config: bool = False
     references: tuple[GuideUse, ...] = ("start",)
     goal: float | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workers import gpu, heartbeat, media
+from workers import flaws, gpu, heartbeat, media
 from workers.callback import CallbackClient
 from workers.engines.loras import Shelf
 from workers.enhancing import Enhancer
@@ -223,6 +223,7 @@ def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
         compose=functools.partial(compose, rules=rules, count=engine.count_tokens),
         scale=size_scale(settings.model_root, kind.name),
         loras=models.loras,
+        inspect=flaws.find,
         references=open_references(settings),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from workers import crash, enhancing
+from workers import crash, enhancing, second_try
 from workers.claim import Claim
 from workers.enhancing import Enhancer
 from workers.errors import Rejected, Unreachable
@@ -16,7 +16,8 @@ from workers.job import Guide, GuideUse, Job, Output, Picture, Preset, Rating, R
 from workers.loras import Offered, triggers
 from workers.parcel import Parcel
 from workers.prompt import ComposedPrompt, Enhancement
-from workers.resolve import resolve
+from workers.resolve import default_seed, resolve, stable_size
+from workers.second_try import Inspect, Made
 from workers.watch import Watch
 
 WRONG_QUEUE = "This job type is not made by this queue's workers."
@@ -104,6 +105,7 @@ class Maker:
     scale: float = 1.0
     references: References | None = None
     loras: Offered = field(default_factory=dict)
+    inspect: Inspect | None = None
 
     def tidy(self) -> None:
         """Between two jobs: nothing of a blocked one stays in memory, and nothing more is made where nothing can be
@@ -162,7 +164,8 @@ class Maker:
         params = replace(params, prompt=composed.prompt, negative_prompt=composed.negative_prompt)
         self.gate.admitted(job, rating, params)
         crash.point("composed")
-        outputs = self.engine.generate(params, watch)
+        made = self._made(job, preset, params, watch)
+        params, outputs = made.params, made.outputs
         return Parcel(
             claim=claim,
             job_id=job.id,
@@ -174,7 +177,7 @@ class Maker:
             metadata=self._account(claim, job, params)
             | _prompt_account(job, composed)
             | self._enhancement_account(enhancement, watch)
-            | {"rating": rating, **watch.notes},
+            | {"rating": rating, **watch.notes, **made.notes},
         )
 
     def _fetched(self, job: Job, params: SamplingParams, watch: Watch) -> dict[str, Picture]:
@@ -192,6 +195,18 @@ class Maker:
         if not preset.enhance or job.raw_prompt or self.enhancer is None:
             return None
         return enhancing.enhanced(self.enhancer, self.gate, job, preset.media, params.seeds[0], watch)
+
+    def _made(self, job: Job, preset: Preset, params: SamplingParams, watch: Watch) -> Made:
+        """Raises `Rejected` where what comes out is nothing to show."""
+
+        def generate(params: SamplingParams) -> list[Output]:
+            return self.engine.generate(params, watch)
+
+        if self.inspect is None:
+            return Made(params, generate(params))
+        stable = None if params.guide else stable_size(preset, params, self.scale)
+        free = params.seeds[0] == default_seed(job.id)
+        return second_try.make(generate, self.inspect, params, stable=stable, seeds_are_free=free)
 
     def _enhancement_account(self, made: Enhancement | None, watch: Watch) -> dict[str, Any]:
         if made is None or self.enhancer is None:

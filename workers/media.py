@@ -30,12 +30,24 @@ THUMBNAIL_QUALITY = 90  # at 80 one bit in sixteen of a mark is lost
 PRESETS = {"fast": "veryfast", "high": "medium"}
 ENCODER_THREADS = 4  # x264 writes other bytes for another number of threads: never the machine's own
 BT709 = 1
+OTHER_COLOUR = 12.0
+"""How far a file's mean colour may be from that of the pixels: compression moves it by two or three levels."""
+Colour = tuple[float, float, float]
 _EXIF, _USER_COMMENT = 0x8769, 0x9286
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
 class MediaError(Exception):
     """A written file does not hold what was put in. Encoding again may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """`colour` is the mean of a picture, or of a clip's middle frame."""
+
+    size: Size
+    frames: int
+    colour: Colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +86,12 @@ def encode(
     """
     write = partial(_write_video, fps=fps, preset=PRESETS[quality]) if media == "video" else _write_image
     path, encoding = _fitting(output, folder, media, limit, partial(write, text=text))
-    size, frames = _measure(path, media)
+    held = _measure(path, media, len(output.frames) // 2)
+    size, frames = held.size, held.frames
     if (size[1], size[0]) != output.frames.shape[1:3] or frames != len(output.frames):
         raise MediaError(f"{path.name} holds {frames} frames of {size[0]}x{size[1]} after encoding")
+    if _apart(held.colour, _colour(output.frames[len(output.frames) // 2])) > OTHER_COLOUR:
+        raise MediaError(f"{path.name} does not show what was made")
     _flush(path)
     return Artifact(
         index=output.index,
@@ -195,31 +210,46 @@ def _append_xmp(path: Path, packet: bytes) -> None:
         file.write((24 + len(packet)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + packet)
 
 
-def _measure(path: Path, media: Media) -> tuple[Size, int]:
-    """(width, height) and number of frames, all of them decoded."""
-    return _measure_video(path) if media == "video" else _measure_image(path)
+def _measure(path: Path, media: Media, middle: int) -> _Measured:
+    """What the file holds, all of it decoded."""
+    return _measure_video(path, middle) if media == "video" else _measure_image(path)
 
 
-def _measure_image(path: Path) -> tuple[Size, int]:
+def _measure_image(path: Path) -> _Measured:
+    import numpy as np
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            picture.load()
-            return picture.size, 1
+            return _Measured(picture.size, 1, _colour(np.asarray(picture.convert("RGB"))))
     except (OSError, SyntaxError) as error:
         raise MediaError(f"{path.name} cannot be read back") from error
 
 
-def _measure_video(path: Path) -> tuple[Size, int]:
+def _measure_video(path: Path, middle: int) -> _Measured:
     import av
 
+    frames, colour = 0, (0.0, 0.0, 0.0)
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            return (stream.width, stream.height), sum(1 for _ in container.decode(stream))
+            for frame in container.decode(stream):
+                if frames == middle:
+                    colour = _colour(frame.to_ndarray(format="rgb24"))
+                frames += 1
+            return _Measured((stream.width, stream.height), frames, colour)
     except av.FFmpegError as error:
         raise MediaError(f"{path.name} cannot be read back") from error
+
+
+def _colour(frame: NDArray[np.uint8]) -> Colour:
+    """Mean red, green and blue of every fourth pixel to either side."""
+    red, green, blue = (float(frame[::4, ::4, channel].mean()) for channel in range(3))
+    return red, green, blue
+
+
+def _apart(one: Colour, other: Colour) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 def _flush(path: Path) -> None:

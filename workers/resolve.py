@@ -65,6 +65,12 @@ def scaled(size: Size, scale: float) -> Size:
     return width, height
 
 
+def stable_size(preset: Preset, params: SamplingParams, scale: float) -> Size | None:
+    """The size to go to where one that the model handles badly came out wrong; None where there is none."""
+    sizes = {scaled(size, scale): scaled(stable, scale) for size, stable in preset.stable}
+    return sizes.get((params.width, params.height))
+
+
 class _Wishes:
     """The payload's `config` read beside its preset. `adjusted` collects name -> [asked, used]."""
 

@@ -192,6 +192,7 @@ class _PresetTable(BaseModel):
     media: Literal["image", "video"]
     size: str
     sizes: list[str] = []
+    stable: dict[str, str] = {}
     frames: int = Field(default=1, ge=1, le=81)
     steps: int = Field(ge=1, le=60)
     guidance: float = Field(ge=1, le=12)
@@ -220,11 +221,12 @@ class _PresetTable(BaseModel):
         return value
 
     def preset(self, job_type: str) -> Preset:
-        values = self.model_dump(exclude={"size", "sizes", "outputs", "references", "bucket_mib"})
+        values = self.model_dump(exclude={"size", "sizes", "stable", "outputs", "references", "bucket_mib"})
         return Preset(
             type=job_type,
             size=_size(self.size),
             sizes=tuple(map(_size, self.sizes)),
+            stable=tuple((_size(size), _size(stable)) for size, stable in self.stable.items()),
             outputs=tuple(self.outputs),
             references=tuple(self.references),
             bucket_limit=self.bucket_mib * 2**20,
