@@ -89,9 +89,9 @@ def announce(stack: LocalStack, queue: str, job_id: str) -> None:
     post(stack.gateway.url, json=["PUBLISH", f"wake:{queue}", job_id], headers=headers).raise_for_status()
 
 
-def job(job_type: str, **config: object) -> bytes:
+def job(job_type: str, job_id: str = "", **config: object) -> bytes:
     """A message with no more in it than must be."""
-    facts = {"id": str(uuid.uuid4()), "type": job_type, "user_id": USER, "prompt": "a lighthouse at dusk"}
+    facts = {"id": job_id or str(uuid.uuid4()), "type": job_type, "user_id": USER, "prompt": "a lighthouse at dusk"}
     return json.dumps({**facts, "config": config}).encode()
 
 

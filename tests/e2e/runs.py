@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import referring
 from messages import FORMS, PRESETS, USER, announce, hostile, job, push_form, push_known
 from system import ROOT, System
 
@@ -66,6 +68,7 @@ def july(stack: LocalStack, models: Path, folder: Path) -> Run:
         jobs |= {f"form {name}": push_form(stack, name) for name in FORMS}
         jobs |= seeded(stack, "lpush")
         jobs |= in_order(stack, "lpush")
+        jobs |= referring.push(stack)
         jobs |= {f"hostile {name}": push_known(stack, *entry(name, text)) for name, text in hostile().items()}
         jobs["after all that"] = stack.submit("image_fast", PROMPT)
         settle(lambda: all(ended(stack, id_) for id_ in jobs.values() if id_))
@@ -94,10 +97,10 @@ def newest(stack: LocalStack, models: Path, folder: Path) -> Run:
 
 
 def seeded(stack: LocalStack, command: str) -> dict[str, str]:
-    """Jobs that must look the same in every life."""
+    """Jobs that must look the same in every life. Their ids too are the same, since pixels carry a mark of the job."""
     found = {}
     for label, (job_type, config) in SEEDED.items():
-        message = job(job_type, seed=SEED, **config)
+        message = job(job_type, str(uuid.uuid5(uuid.NAMESPACE_OID, label)), seed=SEED, **config)
         found[f"seeded {label}"] = push_known(stack, message, f"{PRESETS[job_type].kind}_queue", command)
     return found
 
