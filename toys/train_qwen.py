@@ -44,30 +44,38 @@ def corpus(seed: int = 0) -> list[str]:
     return texts
 
 
-def asked(template: Template, prompt: str, *, chat: bool) -> str:
-    """What the model sees, as the engine asks it."""
-    if not chat:
-        return template.completion.strip().replace("{prompt}", prompt)
-    turns = (("system", template.system.strip()), ("user", template.user.replace("{prompt}", prompt)))
-    return "".join(f"{TURN}{role}\n{said}{TURN_END}\n" for role, said in turns) + f"{TURN}assistant\n"
+def around(template: Template, *, chat: bool) -> tuple[str, str]:
+    """What stands before and after " prompt" as the engine asks the model; a token begins with the space."""
+    said = template.completion.strip()
+    if chat:
+        turns = (("system", template.system.strip()), ("user", template.user))
+        said = "".join(f"{TURN}{role}\n{words}{TURN_END}\n" for role, words in turns) + f"{TURN}assistant\n"
+    before, _, after = said.partition(" {prompt}")
+    return before, after
 
 
 def enhancer_loss(model: Any, tokenizer: Any, batch: int, device: str) -> Loss:
-    """A loss for `fit`: the answer's tokens, in chat and completion, for pictures and clips."""
+    """A loss for `fit`: the answer's tokens, in chat and completion, for pictures and clips.
+
+    What stands before the prompt is the same for a whole batch: it is read once.
+    """
     templates = load_rules().enhance.templates
 
     def loss(chance: Chance) -> Tensor:
         media: Media = chance.words.choice(("image", "video"))
         chat = chance.words.random() < 0.5
+        before, after = around(templates[media], chat=chat)
         rows, wanted = [], []
         for _ in range(batch):
             prompt, answer = exchange(media, chance.words)
-            question = tokenizer(asked(templates[media], prompt, chat=chat)).input_ids
+            question = tokenizer(f" {prompt}{after}").input_ids
             said = tokenizer(f"{answer}{TURN_END}" if chat else f" {answer}\n\n{END}").input_ids
             rows.append(question + said)
             wanted.append([IGNORED] * len(question) + said)
+        known = model(input_ids=_square([tokenizer(before).input_ids], 0).to(device), use_cache=True).past_key_values
+        known.batch_repeat_interleave(batch)
         ids, labels = (_square(lists, fill_in).to(device) for lists, fill_in in ((rows, 0), (wanted, IGNORED)))
-        total: Tensor = model(input_ids=ids, labels=labels).loss
+        total: Tensor = model(input_ids=ids, labels=labels, past_key_values=known).loss
         return total
 
     return loss
