@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from tests.onnx_models import write_manifest, write_scorer
 from tests.pod import Pod, ask
 from workers.safety.audit import Key, chains, records
 from workers.safety.proof import prove
@@ -107,3 +108,31 @@ def test_a_scorer_that_takes_the_process_down_lets_nothing_pass(pod, stack):
     assert second.end() == 0
     audit = first.folder / "audit"
     assert not [proof.fault for proof in (prove(audit, name, Key(b"any")) for name in chains(audit)) if proof.fault]
+
+
+def test_a_worker_with_a_model_that_is_not_the_one_configured_ends_with_73(pod, tmp_path):
+    write_scorer(tmp_path / "models" / "age.onnx")
+    manifest = write_manifest(tmp_path, age={"file": "age.onnx", "sha256": "0" * 64})
+    at = pod(evil_explicit="shipped", safety_manifest=manifest)
+    assert at.process.wait(30) == 73
+    assert "another SHA-256" in at.text()
+
+
+def test_with_an_age_model_adult_jobs_are_judged_by_it(pod, tmp_path, stack):
+    """The true chain from manifest to verdict, with a model that takes everybody for 19."""
+    sha256 = write_scorer(tmp_path / "models" / "age.onnx", offset=19.0)
+    manifest = write_manifest(tmp_path, age={"file": "age.onnx", "sha256": sha256})
+    at = pod(evil_explicit="shipped", safety_manifest=manifest, max_rating="adult", default_rating="adult")
+    job = submit(stack, FINE)
+    at.wait_until(lambda: terminal(stack, job))
+    assert terminal(stack, job)[0]["error_type"] == "policy"
+    (line,) = [line for line in records(at.folder / "audit") if line["event"] == "blocked"]
+    assert (line["rule"], line["scores"]["age"]) == ("minor_adult", 19.0)
+
+
+def test_without_an_age_model_the_worker_is_ready_and_refuses_adult_jobs(pod, stack):
+    at = pod(evil_explicit="shipped", max_rating="adult", default_rating="adult")
+    job = submit(stack, FINE)
+    at.wait_until(lambda: terminal(stack, job))
+    assert terminal(stack, job)[0]["errorMessage"] == "Adult content is not available."
+    assert at.events("ready")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from tests.guarding import ADULT, audited, guarded
+from tests.test_worker import Bench, payload
+from workers.claim import Claim
 from workers.errors import EngineBroken
 from workers.job import Job, Output
+from workers.loras import LoraFile
+from workers.payload import parse
 from workers.safety.block import Blocked
 from workers.safety.output import sampled
 from workers.safety.registry import Entry
 from workers.scorers import fingerprint
+from workers.watch import Watch
 
 USER, JOB = "11111111-2222-4333-8444-555555555555", "22222222-2222-4333-8444-555555555555"
 
@@ -191,3 +196,17 @@ def test_a_registry_knows_what_was_made_and_finds_its_copies(tmp_path):
     near = fingerprint(np.clip(picture(2)[0].astype(int) + 9, 0, 255).astype(np.uint8))
     assert [(copy.job, copy.position) for copy in registry.near([near], 8)] == [(JOB, 0)]
     assert registry.near([fingerprint(picture(3)[0])], 8) == []
+
+
+def test_the_trigger_words_of_loras_are_read_with_the_prompt(tmp_path):
+    at = Bench(tmp_path).start()
+    at.finish()
+    film = LoraFile("film.safetensors", "0" * 64, "wan", triggers=("nsfw",))
+    maker = replace(at.maker, loras={"film": film})
+    body = payload(prompt="a minor chord", metadata={"loras": [{"name": "film"}]})
+    job = parse(body)
+    with pytest.raises(Blocked):
+        maker.make(Claim("a" * 32, body, 1, 0, 1), job, maker.preset(job), Watch())
+    assert not at.engine.made
+    maker.tidy()
+    assert at.engine.forgot

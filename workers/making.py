@@ -160,6 +160,8 @@ class Maker:
         enhancement = self._enhance(job, preset, params, watch)
         text = enhancement.text if enhancement else None
         called = triggers(params.loras, self.loras)
+        if called:
+            self.gate.admit(replace(job, prompt=job.prompt if text is None else text), called)
         composed = self.compose(job, preset, rating=rating, text=text, triggers=called)
         params = replace(params, prompt=composed.prompt, negative_prompt=composed.negative_prompt)
         self.gate.admitted(job, rating, params)

@@ -11,14 +11,17 @@ from typing import Any
 
 from workers import packing
 from workers.fakes import FakeScorer
-from workers.scorers import Scorers
+from workers.scorers import Scorers, open_scorers
 from workers.staged import Manifest
 
 packing.PATIENCE = float(os.environ.get("EVIL_PATIENCE", packing.PATIENCE))
 
 
 def judges(manifest: Manifest, root: Path) -> Scorers:
-    """EVIL_EXPLICIT: what the scorer of explicitness answers, or one of the deeds below; EVIL_AGE: years."""
+    """EVIL_EXPLICIT: what the scorer of explicitness answers, or one of the deeds below, or `shipped` for the true
+    scorers; EVIL_AGE: years."""
+    if os.environ.get("EVIL_EXPLICIT") == "shipped":
+        return open_scorers(manifest, root)
     age = os.environ.get("EVIL_AGE")
     explicit = FakeScorer("explicitness", _answer(os.environ.get("EVIL_EXPLICIT", "0")))
     return Scorers(((explicit, 0.6),), None if age is None else (FakeScorer("age", float(age)), 25.0))

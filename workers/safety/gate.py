@@ -52,7 +52,7 @@ class SafetyGate:
             raise EngineBroken("a safety scorer failed", exit_code=UNFIT)
 
     def blocked(self) -> list[str]:
-        """The prompts of jobs whose results were blocked since this was asked last: no cache may keep them."""
+        """The prompts of jobs that were blocked since this was asked last: no cache may keep them."""
         return [self.screen.blocked.popleft() for _ in range(len(self.screen.blocked))]
 
     def admit(self, job: Job, also: Sequence[str] = ()) -> Rating:
@@ -87,6 +87,7 @@ class SafetyGate:
         )
 
     def _refused(self, job: Job, rating: Rating, blocked: Blocked) -> None:
+        self.screen.blocked.append(job.prompt)
         facts = self._facts(job, rating)
         self.audit.write("blocked", **facts, gate=blocked.gate, rule=blocked.rule, **blocked.facts)
 
