@@ -20,11 +20,10 @@ from workers.dispatch import Dispatch
 from workers.errors import ClaimLost, EngineBroken, Rejected, Unreachable
 from workers.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage, unreachable
 from workers.guards import Guards
-from workers.job import SamplingParams
 from workers.lease import FRESH, Leases
 from workers.making import Maker
 from workers.outbox import Outbox
-from workers.parcel import Way
+from workers.parcel import Parcel, Sign, Way
 from workers.prompt import compose
 from workers.prompt_rules import load_rules
 from workers.references import References
@@ -49,9 +48,13 @@ def job_id_of(body: str) -> str:
     return json.loads(body)["id"]
 
 
-def encode(output, folder: Path, params: SamplingParams, limit: int):
-    facts = {"media": params.media, "fps": params.fps, "quality": params.quality}
-    return media.encode(output, folder, limit=limit, text={}, thumbnail=False, **facts)
+def encode(output, folder: Path, parcel: Parcel):
+    facts = {"media": parcel.params.media, "fps": parcel.params.fps, "quality": parcel.params.quality}
+    return media.encode(output, folder, limit=parcel.limit, text={}, thumbnail=False, **facts)
+
+
+def sign(path: Path) -> None:
+    """As if."""
 
 
 @dataclass
@@ -68,6 +71,7 @@ class Bench:
     lease: float = 45.0
     grace: float = 10.0
     guards: Guards | None = None
+    sign: Sign = sign
     exit_code: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,7 +79,8 @@ class Bench:
         self.outbox = Outbox(self.folder / "outbox", min_free=0)
         self.leases = Leases(self.queue, interval=self.lease / 4.5)
         guards = self.guards or guarded(self.folder)
-        way = Way(self.outbox, self.queue, self.storage, self.callbacks, self.leases, encode, guards.inspection)
+        doors = (self.outbox, self.queue, self.storage, self.callbacks, self.leases)
+        way = Way(*doors, encode, self.sign, guards.inspection)
         self.dispatch = Dispatch(way, on_room=self.stop.wake)
         rules = load_rules()
         self.maker = Maker(

@@ -38,6 +38,7 @@ from workers.kinds import (
 from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
+from workers.marks import make_sign
 from workers.ops.events import counter_for
 from workers.ops.meter import Meter, beats_of
 from workers.ops.room import Room, count_here, open_room
@@ -235,6 +236,7 @@ def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases
         callbacks=open_callbacks(settings),
         leases=leases,
         encode=make_encode(settings),
+        sign=make_sign(settings),
         inspection=inspection,
     )
 

@@ -44,6 +44,14 @@ def keys_in(folder: Path) -> Keys:
     try:
         if not folder.exists():
             _make(folder)
+    except OSError as error:
+        raise Misconfigured([f"{folder} cannot be made: {error.strerror}. Set PROVENANCE_DIR."]) from None
+    return read_keys(folder)
+
+
+def read_keys(folder: Path) -> Keys:
+    """Those that are there. Raises `Misconfigured`."""
+    try:
         mark = bytes.fromhex((folder / MARK_KEY).read_text())
         keys = Keys(mark, (folder / CHAIN).read_text(), (folder / SIGNING_KEY).read_bytes())
     except (OSError, ValueError) as error:

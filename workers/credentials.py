@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,14 +78,20 @@ def sign(path: Path, claims: Claims, signatory: Signatory) -> None:
 
 
 def read(path: Path, anchors: str = "") -> Credential | None:
-    """The active manifest of a file, judged by these root certificates (PEM); None where there is none."""
+    """The active manifest of a file, judged by these root certificates (PEM); None where there is none.
+
+    The file's kind is told from its contents: names lie.
+    """
     import c2pa
 
     trust = {"trust": {"trust_anchors": anchors}} if anchors else {}
-    absent = (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported)
-    with suppress(*absent), _context(trust) as context, c2pa.Reader(path, context=context) as reader:
-        return _credential(json.loads(reader.json()))
-    return None
+    try:
+        with path.open("rb") as file, _context(trust) as context, c2pa.Reader(None, file, context=context) as reader:
+            return _credential(json.loads(reader.json()))
+    except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
+        return None
+    except c2pa.C2paError as error:
+        return Credential("invalid", None, None, None, (type(error).__name__.lstrip("_"),))
 
 
 def _credential(store: Mapping[str, Any]) -> Credential:

@@ -35,6 +35,7 @@ from workers.withdrawal import withdraw
 UPLOADS = 16
 ENCODERS = max(2, min(6, (os.cpu_count() or 2) // 2))
 """Pictures encoded at once: the six of the largest job, where half of the cores are as many."""
+SIGNERS = 4
 RETRY_AFTER = 60.0
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 SLICE = 5.0
@@ -49,13 +50,14 @@ class Courier:
         self._announcing: dict[str, asyncio.Future[None]] = {}
         self._pools = {
             "encode": ThreadPoolExecutor(ENCODERS, "encode"),
+            "sign": ThreadPoolExecutor(SIGNERS, "sign"),
             "upload": ThreadPoolExecutor(UPLOADS, "upload"),
             "callback": ThreadPoolExecutor(4, "callback"),
             "queue": ThreadPoolExecutor(1, "queue"),
         }
 
     async def pack(self, parcel: Parcel, watch: Watch) -> Sealed:
-        return await pack(self._way, self._call, partial(self._confirm, parcel.claim, watch), parcel, watch)
+        return await pack(self._way, self._call, partial(self._insist, watch), parcel, watch)
 
     async def upload(self, claim: Claim, sealed: Sealed, watch: Watch) -> Report:
         """Every object, in parallel, then the report of success. A refused object makes it one of failure."""

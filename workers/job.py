@@ -184,6 +184,10 @@ class Artifact:
     thumbnail: Path | None = None
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,) if self.thumbnail is None else (self.path, self.thumbnail)
+
+    @property
     def extension(self) -> str:
         return self.path.suffix.removeprefix(".")
 

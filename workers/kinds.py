@@ -12,12 +12,14 @@ from pathlib import Path
 
 from workers import flaws, gpu, heartbeat, media
 from workers.callback import CallbackClient
+from workers.credentials import ROOM
 from workers.engines.loras import Shelf
 from workers.enhancing import Enhancer
 from workers.guards import OpenScorers
-from workers.job import WRITTEN, Artifact, Output, Preset, SamplingParams
+from workers.job import WRITTEN, Artifact, Output, Preset
 from workers.making import Engine, Maker
-from workers.parcel import Encode
+from workers.marks import open_watermark, texts_of
+from workers.parcel import Encode, Parcel
 from workers.prompt import compose
 from workers.prompt_rules import PromptRules, load_rules
 from workers.queue.budget import Budget
@@ -225,6 +227,7 @@ def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
         loras=models.loras,
         inspect=flaws.find,
         references=open_references(settings),
+        watermark=open_watermark(settings, catalogue.device),
     )
 
 
@@ -237,18 +240,18 @@ def make_wear(settings: Settings) -> Wear:
 
 
 def make_encode(settings: Settings) -> Encode:
-    """One output -> its file. In `objects` one bucket holds everything, with thumbnails."""
+    """One output -> its file, with room for a signature. In `objects` one bucket holds everything, with thumbnails."""
     objects = settings.callback_dialect == "objects"
 
-    def encode(output: Output, folder: Path, params: SamplingParams, limit: int) -> Artifact:
+    def encode(output: Output, folder: Path, parcel: Parcel) -> Artifact:
         return media.encode(
             output,
             folder,
-            media=params.media,
-            fps=params.fps,
-            quality=params.quality,
-            limit=SHARED_BUCKET_LIMIT if objects else limit,
-            text={},
+            media=parcel.params.media,
+            fps=parcel.params.fps,
+            quality=parcel.params.quality,
+            limit=(SHARED_BUCKET_LIMIT if objects else parcel.limit) - ROOM,
+            text=texts_of(output, parcel, prompts=settings.prompt_in_files),
             thumbnail=objects,
         )
 

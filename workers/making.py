@@ -83,6 +83,14 @@ class References(Protocol):
     def collect(self, wanted: Sequence[Reference], user_id: str, clip: ClipWish | None) -> dict[str, Picture]: ...
 
 
+class Watermark(Protocol):
+    """Puts a job's mark into pixels while the card is ours."""
+
+    def load(self, watch: Watch) -> None: ...
+    def warm_up(self, watch: Watch) -> None: ...
+    def mark(self, outputs: Sequence[Output], job_id: str, watch: Watch) -> list[Output]: ...
+
+
 class Compose(Protocol):
     """`triggers` are words that belong to what was asked for otherwise, and are never left out for want of room."""
 
@@ -104,6 +112,7 @@ class Maker:
     compose: Compose
     scale: float = 1.0
     references: References | None = None
+    watermark: Watermark | None = None
     loras: Offered = field(default_factory=dict)
     inspect: Inspect | None = None
 
@@ -168,6 +177,8 @@ class Maker:
         crash.point("composed")
         made = self._made(job, preset, params, watch)
         params, outputs = made.params, made.outputs
+        if self.watermark is not None:
+            outputs = self.watermark.mark(outputs, job.id, watch)
         return Parcel(
             claim=claim,
             job_id=job.id,

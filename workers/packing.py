@@ -1,4 +1,4 @@
-"""From pixels to files in the outbox: looked at first, then encoded, then written down, then sealed."""
+"""From pixels to files in the outbox: looked at first, then encoded and signed, then written down, then sealed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,24 @@ class Call(Protocol):
     def __call__(self, pool: str, function: Callable[..., T], /, *arguments: object) -> Awaitable[T]: ...
 
 
-async def pack(way: Way, call: Call, confirm: Callable[[], Awaitable[None]], parcel: Parcel, watch: Watch) -> Sealed:
-    """Nothing outside has happened yet, and nothing that was not looked at is on a disk. Raises `Blocked` too."""
+async def pack(way: Way, call: Call, insist: Call, parcel: Parcel, watch: Watch) -> Sealed:
+    """Nothing outside has happened yet, and nothing that was not looked at is on a disk. Raises `Blocked` too.
+
+    `insist` calls until it is answered: a file waits for whoever signs it, and does not go without.
+    """
     outbox, params = way.outbox, parcel.params
     crash.point("handed-over")
     scans = await _look(way, call, parcel, watch)
     folder = outbox.stage(parcel.claim.token)
     try:
         with watch.phase("encode"):
-            encoding = (call("encode", way.encode, each, folder, params, parcel.limit) for each in parcel.outputs)
+            encoding = (call("encode", way.encode, each, folder, parcel) for each in parcel.outputs)
             artifacts = await asyncio.gather(*encoding)
+        with watch.phase("sign"):
+            files = (path for artifact in artifacts for path in artifact.files)
+            await asyncio.gather(*(insist("sign", way.sign, path) for path in files))
         crash.point("encoded")
-        await confirm()
+        await insist("queue", way.leases.confirm, parcel.claim.token)
         await call("encode", way.inspection.record, parcel, params.type, artifacts, scans)
     except BaseException:
         outbox.discard(folder)

@@ -48,9 +48,6 @@ def _nobody(_entry: Entry) -> None:
     pass
 
 
-Encode = Callable[[Output, Path, SamplingParams, int], Artifact]
-
-
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """A made job: pixels in host memory, and what its callback will say. `limit` is the bucket's, in bytes."""
@@ -65,10 +62,15 @@ class Parcel:
     metadata: Mapping[str, Any]
 
 
+Encode = Callable[[Output, Path, Parcel], Artifact]
+Sign = Callable[[Path], None]
+"""Puts content credentials into a file. Raises `Unreachable` while whoever signs does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where deliveries go, what looks at them before and encodes them: the doors of this process. `note` is told of
-    each job that ended."""
+    """Where deliveries go, what looks at them before, encodes and signs them: the doors of this process. `note` is told
+    of each job that ended."""
 
     outbox: Outbox
     queue: Queue
@@ -76,6 +78,7 @@ class Way:
     callbacks: Callbacks
     leases: Leases
     encode: Encode
+    sign: Sign
     inspection: Inspection
     note: Note = _nobody
 

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     audit_dir: Path | None = None
     audit_key: SecretStr | None = None
     consent_secret: SecretStr | None = None
+    provenance_dir: Path | None = None
+    watermark: bool = True
+    prompt_in_files: bool = False
+    c2pa_signer_url: str = ""
+    c2pa_signer_token: SecretStr | None = None
     privacy_key: SecretStr | None = None
     keep_files_days: float = Field(default=7.0, gt=0)
     keep_dead_days: float = Field(default=30.0, gt=0)
@@ -89,7 +94,7 @@ class Settings(BaseSettings):
     log_dir: Path | None = None
     runpod_pod_id: str = ""
 
-    @field_validator("supabase_url", "upstash_redis_rest_url", "callback_url")
+    @field_validator("supabase_url", "upstash_redis_rest_url", "callback_url", "c2pa_signer_url")
     @classmethod
     def _http_address(cls, value: str) -> str:
         if value and not value.startswith(("https://", "http://")):
@@ -130,6 +135,10 @@ class Settings(BaseSettings):
         return self.audit_dir or self.model_root.parent / "audit"
 
     @property
+    def provenance(self) -> Path:
+        return self.provenance_dir or self.model_root.parent / "provenance"
+
+    @property
     def manifest(self) -> Path:
         return self.safety_manifest or CONFIG_DIR / "safety" / "manifest.toml"
 
@@ -145,7 +154,7 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a log."""
         given = (self.supabase_service_key, self.upstash_redis_rest_token, self.job_callback_secret)
-        more = (self.audit_key, self.consent_secret, self.privacy_key, self.ops_token, self.queue_job_token)
+        more = (self.audit_key, self.consent_secret, self.c2pa_signer_token, self.privacy_key, self.ops_token, self.queue_job_token)
         return tuple(secret.get_secret_value() for secret in (*given, *more) if secret is not None)
 
     @property

@@ -90,7 +90,7 @@ class Watermark:
 
         groups = []
         with torch.inference_mode():
-            pixels = torch.from_numpy(output.frames).to(self._device)
+            pixels = _tensor(output.frames).to(self._device)
             middle = _floats(pixels[len(pixels) // 2, None])
             strength = self._strength(_fitted(middle, SIDE), bits)
             for start in range(0, len(pixels), self._held):
@@ -137,9 +137,17 @@ class Detector:
         import torch
 
         with torch.inference_mode():
-            pixels = [torch.from_numpy(frame[None]).to(self._device) for frame in frames]
+            pixels = [_tensor(frame[None]).to(self._device) for frame in frames]
             seen = [logits_in(_fitted(_floats(each), side, grow=True), self._weights) for each in pixels]
             return Reading(side, tuple(torch.cat(seen).mean(0).tolist()))
+
+
+def _tensor(pixels: Frames) -> torch.Tensor:
+    """torch wants memory that may be written, though nothing does."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.require(pixels, requirements="CW"))
 
 
 def _floats(pixels: torch.Tensor) -> torch.Tensor:

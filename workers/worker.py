@@ -105,7 +105,7 @@ class Worker:
     def _load(self) -> None:
         """Everything heavy happens before the first claim."""
         maker = self._at.maker
-        for model in (maker.engine, maker.enhancer):
+        for model in (maker.engine, maker.enhancer, maker.watermark):
             if model is not None:
                 model.load(self.watch)
                 crash.point("loading")

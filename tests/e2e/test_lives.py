@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from runs import SEED, SEEDED, Run
+from shown import Shown, shown
 from support import post
 
 from workers.local.stack import TOKEN
@@ -22,8 +23,8 @@ def left(run: Run) -> list[int]:
 LEFT = (("LLEN", ""), ("LLEN", ":retry"), ("HLEN", ":bodies"), ("HLEN", ":inflight"))
 
 
-def contents(run: Run, label: str) -> list[bytes]:
-    return [content for name, content in run.files(label).items() if ".thumb." not in name]
+def contents(run: Run, label: str) -> list[Shown]:
+    return [shown(content) for name, content in run.files(label).items() if ".thumb." not in name]
 
 
 # A worker is killed in mid-generation
@@ -78,7 +79,7 @@ def test_nothing_is_left_behind(july: Run, newest: Run):
 
 
 @pytest.mark.parametrize("label", SEEDED)
-def test_the_same_prompt_and_seed_give_the_same_bytes_in_another_life(july: Run, newest: Run, label: str):
+def test_the_same_job_and_seed_give_the_same_pixels_and_texts_in_another_life(july: Run, newest: Run, label: str):
     first, second = (contents(run, f"seeded {label}") for run in (july, newest))
     assert first
     assert first == second

@@ -16,8 +16,8 @@ from judges import judges
 from workers import boot, claiming, delivery, kinds, verdict, worker
 from workers.errors import EngineBroken
 from workers.fakes import FakeEngine, FakeEnhancer
-from workers.job import Artifact, Output, SamplingParams
-from workers.parcel import Encode
+from workers.job import Artifact, Output
+from workers.parcel import Encode, Parcel
 from workers.watch import Watch
 
 STEP_SECONDS = float(os.environ.get("EVIL_STEP_SECONDS", "0"))
@@ -96,11 +96,11 @@ FLOODS = {"an early flood": ("0.png", "0.mp4"), "a late flood": ("record.json",)
 
 
 def on_a_disk_that_fills(encode: Encode) -> Encode:
-    def encode_on_it(output: Output, folder: Path, params: SamplingParams, limit: int) -> Artifact:
+    def encode_on_it(output: Output, folder: Path, parcel: Parcel) -> Artifact:
         for words, names in FLOODS.items():
-            for name in names if words in params.prompt else ():
+            for name in names if words in parcel.params.prompt else ():
                 (folder / name).symlink_to("/dev/full")
-        return encode(output, folder, params, limit)
+        return encode(output, folder, parcel)
 
     return encode_on_it
 
