@@ -101,7 +101,7 @@ def _publish(stack: LocalStack) -> None:
 def _worker(folder: Path, stack: LocalStack, *, wake_ups: bool) -> Iterator[None]:
     places = {"MODEL_ROOT": folder / "models", "OUTBOX_DIR": folder / "outbox", heartbeat.RUN_DIR: folder / "run"}
     env = os.environ | stack.env | {name: str(place) for name, place in places.items()}
-    env |= {"OMP_NUM_THREADS": "1", "DEVICE": "cpu", "WAKE_UPS": str(wake_ups)}
+    env |= {"OMP_NUM_THREADS": "1", "DEVICE": "cpu", "WAKE_UPS": str(wake_ups), "WATERMARK": "false"}
     command = [sys.executable, "-m", "bench.commands", "--worker"]
     with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         try:

@@ -34,12 +34,14 @@ class Pod:
         self.made = folder / "made"
         self.output = folder / f"output-{time.monotonic_ns()}"
         ours = {
+            "MODEL_ROOT": folder / "models",
             "OUTBOX_DIR": self.outbox,
             heartbeat.RUN_DIR: self.run_dir,
             "PYTHONPATH": ROOT,
             "EVIL_MADE": self.made,
             "DEVICE": "cpu",
             "WAKE_UPS": "false",
+            "WATERMARK": "false",
             "OPS_ADDRESS": "127.0.0.1:0",
             "OPS_DIR": folder / "ops",
         }

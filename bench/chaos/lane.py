@@ -102,6 +102,7 @@ class Lane:
             "OURVIDZ_RUN_DIR": str(runs),
             "DEVICE": "cpu",
             "LOG_FORMAT": "json",
+            "WATERMARK": "false",
             "PYTHONPATH": str(ROOT),
         }
         if crash_at:
