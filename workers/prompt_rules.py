@@ -24,8 +24,8 @@ class Table(BaseModel):
 
 
 class Model(Table):
-    """A text encoder: `tokens` is what one pass takes, `chunks` whether longer text is encoded in several passes,
-    `weights` whether it reads `(word:1.3)`."""
+    """A text encoder: `tokens` is what one pass takes, `chunks` whether additions may open a further one, `weights`
+    whether it reads `(word:1.3)`."""
 
     tokens: int = Field(default=0, ge=0)
     chunks: bool = False
