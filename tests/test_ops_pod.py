@@ -18,7 +18,6 @@ import httpx
 import pytest
 from pod import Pod
 from prometheus_client.parser import text_string_to_metric_families
-from support import wait_until
 
 from workers.local.stack import LocalStack
 from workers.ops.room import ADDRESS
@@ -82,7 +81,7 @@ def run(pod: Pod, seen: Seen) -> None:
         listener.start()
         pod.wait_until(lambda: working(client)["job"] == seen.jobs["good"] and working(client)["step"])
         seen.look(client, "working")
-        pod.wait_until(lambda: {job["job"] for job in client.get("/status").json()["jobs"]} == set(seen.jobs.values()))
+        pod.wait_until(lambda: ended(client) == set(seen.jobs.values()) and at_rest(client))
         seen.look(client, "done")
         seen.commands = commands_spent_on(client, pod.stack)
         act(client, seen)
@@ -91,7 +90,7 @@ def run(pod: Pod, seen: Seen) -> None:
         pod.wait_until(lambda: client.get("/ready").status_code == 503)
         seen.look(client, "killed")
         pod.wait_until(lambda: client.get("/ready").status_code == 200)
-        pod.wait_until(lambda: seen.jobs["heir's"] in {job["job"] for job in client.get("/status").json()["jobs"]})
+        pod.wait_until(lambda: seen.jobs["heir's"] in ended(client) and at_rest(client))
         seen.look(client, "back")
     seen.exit_code = pod.end()
     listener.join(10)
@@ -102,9 +101,17 @@ def working(client: httpx.Client) -> dict[str, Any]:
     return dict(client.get("/status").json()["workers"][0])
 
 
+def ended(client: httpx.Client) -> set[str]:
+    return {job["job"] for job in client.get("/status").json()["jobs"]}
+
+
+def at_rest(client: httpx.Client) -> bool:
+    """The worker has said, since its last job, that it holds none."""
+    return working(client)["claims"] == 0
+
+
 def commands_spent_on(client: httpx.Client, stack: LocalStack) -> int:
     """What the queue's service bills for a minute's worth of scrapes."""
-    wait_until(lambda: working(client)["claims"] == 0)
     before = stack.commands
     for _ in range(5):
         for path in SCRAPED:
@@ -136,7 +143,7 @@ def act(client: httpx.Client, seen: Seen) -> None:
 def seen(_session_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     _session_stack.reset()
     folder: Path = tmp_path_factory.mktemp("pod")
-    given = {"evil_step_seconds": 0.4, "evil_poll_seconds": 60, "reconcile": "false", "pod_price": 0.8}
+    given = {"evil_step_seconds": 0.4, "evil_poll_seconds": 60, "reconcile": "false", "ops_pictures": "true"}
     pod = Pod(folder, _session_stack, "orchestrator", **given)
     found = Seen(_session_stack)
     try:
