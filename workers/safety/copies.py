@@ -16,14 +16,16 @@ def distance(one: str, other: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BlockList:
-    """`files`: SHA-256 -> the job it came from. `prints`: perceptual hashes, each with its job."""
+    """`files`: SHA-256 -> the job it came from. `prints`: perceptual hashes as numbers, each with its job."""
 
     files: Mapping[str, str] = field(default_factory=dict)
-    prints: Sequence[tuple[str, str]] = ()
+    prints: Sequence[tuple[int, str]] = ()
 
     def match(self, prints: Iterable[str | None], sha256: str | None = None) -> str | None:
         """The job whose picture this is, or is a copy of."""
         if sha256 is not None and sha256 in self.files:
             return self.files[sha256]
-        shown = [seen for seen in prints if seen is not None]
-        return next((job for blocked, job in self.prints if any(distance(blocked, s) <= NEAR for s in shown)), None)
+        shown = [int(seen, 16) for seen in prints if seen is not None]
+        return next(
+            (job for blocked, job in self.prints for seen in shown if (blocked ^ seen).bit_count() <= NEAR), None
+        )

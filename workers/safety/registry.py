@@ -76,6 +76,11 @@ class Registry:
         """The output with exactly these bytes."""
         return next(iter(self._entries("sha256 = ?", sha256)), None)
 
+    def jobs(self) -> list[str]:
+        """Every job with an output."""
+        with self._open() as file:
+            return [job for (job,) in file.execute("SELECT DISTINCT job FROM files")]
+
     def of_job(self, job: str) -> list[Entry]:
         return self._entries("job = ?", job)
 
@@ -106,7 +111,7 @@ class Registry:
             if self._known is None or self._known[0] != state:
                 rows = list(file.execute("SELECT hash, job FROM blocked"))
                 files = {each: job for each, job in rows if len(each) == 64}
-                prints = tuple((each, job) for each, job in rows if len(each) == 16)
+                prints = tuple((int(each, 16), job) for each, job in rows if len(each) == 16)
                 self._known = state, BlockList(files, prints)
         return self._known[1]
 
