@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from workers import crash, enhancing, second_try
+from workers.bringing import References, bring, require
 from workers.claim import Claim
 from workers.enhancing import Enhancer
-from workers.errors import Rejected, Unreachable
+from workers.errors import Rejected
 from workers.guide import account, settled
-from workers.job import Guide, GuideUse, Job, Output, Picture, Preset, Rating, Reference, SamplingParams
+from workers.job import Guide, GuideUse, Job, Output, Picture, Preset, Rating, SamplingParams
 from workers.loras import Offered, triggers
 from workers.parcel import Parcel
 from workers.prompt import ComposedPrompt, Enhancement
@@ -22,16 +23,6 @@ from workers.watch import Watch
 
 WRONG_QUEUE = "This job type is not made by this queue's workers."
 UNKNOWN_TYPE = "This job type is not known."
-UNFETCHED = "The reference image could not be fetched, also not later. Please try again."
-NO_REFERENCES = "Reference images are not available here."
-MISSING: Mapping[GuideUse, str] = {
-    "start": NO_REFERENCES,
-    "style": "Style references are not available here.",
-    "character": "Character references are not available here.",
-    "subject": "Videos from a reference image are not available here.",
-    "frames": "Videos from a first or last frame are not available here.",
-}
-"""What is said where the model for a kind of reference is not on the volume."""
 
 
 class Engine(Protocol):
@@ -65,24 +56,6 @@ class Gate(Protocol):
     def admit_references(self, job: Job, rating: Rating, pictures: Mapping[str, Picture]) -> None: ...
 
 
-class ClipWish(Protocol):
-    """What is wanted of a reference that may be a clip: at most so many frames, of this size."""
-
-    @property
-    def frames(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-
-
-class References(Protocol):
-    """Brings in what a job points at, by role; `clip` where the reference may be one. Raises `Rejected`, or
-    `Unreachable` where another try may do better."""
-
-    def collect(self, wanted: Sequence[Reference], user_id: str, clip: ClipWish | None) -> dict[str, Picture]: ...
-
-
 class Watermark(Protocol):
     """Puts a job's mark into pixels while the card is ours."""
 
@@ -112,9 +85,9 @@ class Maker:
     compose: Compose
     scale: float = 1.0
     references: References | None = None
-    watermark: Watermark | None = None
     loras: Offered = field(default_factory=dict)
     inspect: Inspect | None = None
+    watermark: Watermark | None = None
 
     def tidy(self) -> None:
         """Between two jobs: nothing of a blocked one stays in memory, and nothing more is made where nothing can be
@@ -137,7 +110,7 @@ class Maker:
     def admit(self, job: Job, preset: Preset) -> tuple[Rating, SamplingParams]:
         """All that can refuse a job before it costs anything."""
         rating, params = self.gate.admit(job), resolve(job, preset, self.scale, self.loras)
-        self._require(params.guide)
+        require(params.guide, self.engine.uses)
         return rating, params
 
     def gather(self, job: Job, preset: Preset, watch: Watch, *, last: bool = False) -> dict[str, Picture]:
@@ -148,14 +121,9 @@ class Maker:
         rating, params = self.admit(job, preset)
         if params.guide is None:
             return {}
-        try:
-            pictures = self._fetched(job, params, watch) if job.references else {}
-        except Unreachable:
-            if not last:
-                raise
-            raise Rejected(UNFETCHED, field=job.references[0].role) from None
+        pictures = bring(self.references, job, params, watch, last=last)
         self.gate.admit_references(job, rating, pictures)
-        self._require(settled(params, pictures).guide)
+        require(settled(params, pictures).guide, self.engine.uses)
         return pictures
 
     def make(
@@ -192,17 +160,6 @@ class Maker:
             | self._enhancement_account(enhancement, watch)
             | {"rating": rating, **watch.notes, **made.notes},
         )
-
-    def _fetched(self, job: Job, params: SamplingParams, watch: Watch) -> dict[str, Picture]:
-        if self.references is None or params.guide is None:
-            raise Rejected(NO_REFERENCES, field=job.references[0].role)
-        clip = params if params.media == "video" and params.guide.use == "start" else None
-        with watch.phase("fetch"):
-            return self.references.collect(job.references, job.user_id, clip)
-
-    def _require(self, guide: Guide | None) -> None:
-        if guide is not None and guide.use not in self.engine.uses:
-            raise Rejected(MISSING[guide.use], field="reference_type" if guide.asked else None)
 
     def _enhance(self, job: Job, preset: Preset, params: SamplingParams, watch: Watch) -> Enhancement | None:
         if not preset.enhance or job.raw_prompt or self.enhancer is None:
@@ -251,9 +208,9 @@ class Maker:
         }
 
 
-def _as_guided(job: Job, guide: Guide) -> Job:
+def _as_guided(job: Job, guide: Guide | None) -> Job:
     """A copy wants nothing added to its prompt, and nothing kept out of it."""
-    return replace(job, raw_prompt=True, negative_prompt="") if guide.copy else job
+    return replace(job, raw_prompt=True, negative_prompt="") if guide and guide.copy else job
 
 
 def waited(job: Job) -> float:
