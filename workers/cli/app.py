@@ -19,6 +19,7 @@ from workers.cli.screen import Commands
 from workers.cli.status import status
 from workers.cli.submit import submit
 from workers.cli.takedown import forget, takedown
+from workers.cli.verify import verify
 
 app = typer.Typer(
     name="workers",
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
-    demo, run, supervise, check, submit, prompt, status, pause, resume, replay, baseline, takedown, forget,
+    demo, run, supervise, check, submit, prompt, status, pause, resume, replay, baseline, takedown, forget, verify,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
