@@ -75,6 +75,21 @@ def test_a_job_cancelled_when_it_is_made_again_leaves_no_object_of_its_first_att
     assert not at.callbacks.outcomes
 
 
+def test_a_job_cancelled_while_its_files_wait_leaves_neither_files_nor_objects(bench, tmp_path):
+    body = payload()
+    first = Bench(tmp_path, storage=MemoryStorage(fail=unreachable(10_000)), grace=0.0).start()
+    (job,) = first.push(body)
+    wait_until(lambda: first.outbox.find(job))
+    first.finish()
+    shelf = MemoryStorage()
+    shelf.objects["image_fast", f"{USER}/{job}/0.png"] = b"of the first attempt"
+    first.queue.withdrawn.add(job)
+    second = bench(queue=first.queue, storage=shelf)
+    wait_until(lambda: second.outbox.find(job) is None, limit=30)
+    assert not shelf.objects
+    assert not second.callbacks.outcomes
+
+
 def test_the_pixels_of_a_blocked_job_are_gone_before_its_callback_is_heard(bench, tmp_path):
     kept: list[weakref.ref] = []
 

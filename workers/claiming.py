@@ -68,12 +68,16 @@ class _Ahead(threading.Thread):
             self.reply = reply
 
 
+def _nothing(_job_id: str) -> None: ...
+
+
 class Claimer:
     """Asks one queue for jobs. `poll` is the pause after an empty answer, `lease` the life of a claim, in seconds;
-    `pace` may choose another pause."""
+    `pace` may choose another pause. `on_withdrawn` is told of jobs that were cancelled while they waited."""
 
     def __init__(self, queue: Claims, stop: Stop, *, poll: float, lease: float, pace: Pace | None = None) -> None:
         self._queue, self._stop, self._lease = queue, stop, lease
+        self.on_withdrawn: Callable[[str], object] = _nothing
         self._pace: Pace = pace or (lambda reply, asked: poll)
         self.paused = False
         self.sight: Sight | None = None
@@ -156,6 +160,7 @@ class Claimer:
         """What this answer says that the logs of all workers together should hold."""
         for job_id in reply.withdrawn:
             log.info("cancelled", job=job_id, phase="waiting")
+            self.on_withdrawn(job_id)
         if reply.paused != self.paused:
             self.paused = reply.paused
             log.info("queue paused" if reply.paused else "queue resumed", waiting=reply.waiting)

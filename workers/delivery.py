@@ -30,7 +30,7 @@ from workers.payload import find_user
 from workers.report import Report, spoken_by
 from workers.verdict import PARK_ABOVE, REPEAT_COMPLETED_AFTER, Verdict, jittered, next_delay
 from workers.watch import Watch, rounded
-from workers.withdrawal import withdraw
+from workers.withdrawal import sweep, withdraw
 
 UPLOADS = 16
 ENCODERS = max(2, min(6, (os.cpu_count() or 2) // 2))
@@ -123,6 +123,9 @@ class Courier:
 
     async def withdraw(self, errand: Errand) -> None:
         await withdraw(self._way, self._call, errand)
+
+    async def sweep(self, job_id: str) -> None:
+        await sweep(self._way, self._call, job_id)
 
     def close(self) -> None:
         for pool in self._pools.values():

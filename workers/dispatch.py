@@ -77,6 +77,10 @@ class Dispatch:
         errand = Errand(claim, job_id, job_type, watch)
         self._set_out(errand, self._courier.withdraw(errand))
 
+    def sweep(self, job_id: str) -> None:
+        """Of a job that was cancelled while it waited, nothing stays that an earlier claim left on this volume."""
+        asyncio.run_coroutine_threadsafe(self._courier.sweep(job_id), self._loop)
+
     def close(self) -> None:
         """Release what is still on its way to the head of the queue, uncounted, and end the thread."""
         asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(RELEASE_SECONDS + 1.0)

@@ -30,6 +30,14 @@ async def withdraw(way: Way, call: Call, errand: Errand) -> None:
     await call("queue", way.queue.ack, claim.token, job_id)
 
 
+async def sweep(way: Way, call: Call, job_id: str) -> None:
+    """What lies in the outbox of a job that nobody will claim any more, and what of it is in storage."""
+    sealed = way.outbox.find(job_id)
+    if sealed is not None:
+        await _insist(call, partial(way.storage.clear, sealed.type, sealed.user_id, job_id), job_id)
+        way.outbox.remove(job_id)
+
+
 async def _insist(call: Call, clear: Callable[[], None], job_id: str) -> None:
     for pause in PAUSES:
         try:

@@ -81,6 +81,7 @@ class Worker:
 
     def __init__(self, place: Workplace) -> None:
         self._at = place
+        place.claimer.on_withdrawn = place.dispatch.sweep
         self.watch = self._new_watch()
         self.job_id: str | None = None
         self.job_type: str | None = None
