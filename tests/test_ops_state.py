@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from ops_support import entry
@@ -16,7 +18,9 @@ from workers.ops.board import SILENT, STUCK, Board
 from workers.ops.meter import Meter
 from workers.ops.odometer import Odometer
 from workers.slot import State
-from workers.watch import Watch
+from workers.watch import ORDER, Watch
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Clock:
@@ -186,3 +190,9 @@ def test_who_goes_on_with_a_job_knows_what_was_expected_of_it(clock):
     with watch.phase("denoise"):
         clock.now += 10
     assert watch.successor().left == 1.0
+
+
+def test_every_phase_of_a_job_has_its_place_in_the_order_and_those_of_loading_have_none():
+    calls = "\n".join(file.read_text() for file in (ROOT / "workers").rglob("*.py"))
+    named = set(re.findall(r'\.phase\("(\w+)"\)', calls))
+    assert set(ORDER) == named - {"load", "warm_up", "convert"}

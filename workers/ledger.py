@@ -16,6 +16,7 @@ from typing import Any
 
 from workers.job import Delivery, Outcome
 from workers.records import known
+from workers.watch import MAKING
 
 FOLDER = "ended"
 MOST = 1000
@@ -27,7 +28,7 @@ FACTS = (
 )  # fmt: skip
 """What operators may see of the metadata of a job. No prompt, no seed, no reference."""
 
-CARD_PHASES = ("convert", "enhance", "encode_text", "denoise", "decode")
+CARD_PHASES = tuple(phase for phase in MAKING if phase != "fetch")
 WAITING = frozenset({"wait", "turn", "load"})
 """Seconds in a job's timings that are no work on it: in the queue, for the card, and none at all."""
 

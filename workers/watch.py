@@ -26,8 +26,8 @@ PHASE_LIMITS = {
 }
 """Seconds a phase may show no progress before it counts as hung."""
 
-MAKING = ("fetch", "enhance", "lora", "encode_text", "encode_image", "denoise", "decode")
-ORDER = (*MAKING, "screen", "encode", "upload", "callback")
+MAKING = ("fetch", "enhance", "lora", "encode_text", "encode_image", "denoise", "decode", "watermark")
+ORDER = (*MAKING, "screen", "encode", "sign", "upload", "callback")
 """The phases of a job, one after the other."""
 
 

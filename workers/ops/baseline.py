@@ -34,7 +34,7 @@ PROMPTS = (
     "two green apples on a wooden table",
     "a paper boat on a pond, ripples moving outwards",
 )
-COMPARED = ("work", "enhance", "generation", "encode", "upload")
+COMPARED = ("work", "enhance", "generation", "marks", "encode", "upload")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ PHASES = (
     ("load", "#8f8f8f"),
     ("enhance", "#b07cc6"),
     ("generation", "#4c8fd6"),
+    ("marks", "#c0605f"),
     ("encode", "#e0a030"),
     ("upload", "#4fae7a"),
 )
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 860, 190, 90, 20, 12, 46
 FONT = 'font-family="sans-serif" font-size="13"'
-COLUMNS = ("type", "ok", "total", "wait", "load", "enhance", "generation", "per output", "per step", "encode", "upload",
-           "file", "card peak")  # fmt: skip
+COLUMNS = ("type", "ok", "total", "wait", "load", "enhance", "generation", "per output", "per step", "marks", "encode",
+           "upload", "file", "card peak")  # fmt: skip
 
 
 def write(baseline: Baseline, folder: Path) -> list[Path]:
@@ -104,7 +105,7 @@ def _cells(row: Figures) -> list[str]:
         f"{row.completed}/{row.completed + row.failed + row.refused}",
         *map(_seconds, times),
         step,
-        *map(_seconds, (row.encode, row.upload)),
+        *map(_seconds, (row.marks, row.encode, row.upload)),
         size,
         peak,
     ]

@@ -13,6 +13,9 @@ from workers.ledger import Entry
 SUCCESS = 0.95
 QUEUE_WAIT = 300.0
 HOUR = 3600.0
+MARKS = ("watermark", "screen", "sign")
+"""What gates and marks cost a finished output."""
+
 OUR_FAULT = (None, "failed")
 """Error types of jobs that failed although nothing was wrong with them."""
 
@@ -49,6 +52,7 @@ class Figures:
     generation: float | None
     per_output: float | None
     per_step: float | None
+    marks: float | None
     encode: float | None
     upload: float | None
     bytes: int | None
@@ -117,6 +121,7 @@ def _figures(preset: Preset, entries: Sequence[Entry], ceiling: int) -> Figures:
         generation=_median(map(_generation, good)),
         per_output=_median(_generation(e) / max(1, len(e.files)) for e in good),
         per_step=_median(_generation(e) / max(1, len(e.files) * int(e.facts.get("steps") or 1)) for e in good),
+        marks=_median(sum(e.timings.get(phase, 0.0) for phase in MARKS) for e in good),
         encode=_median(e.timings.get("encode", 0.0) for e in good),
         upload=_median(e.timings.get("upload", 0.0) for e in good),
         bytes=_whole(_median(f.bytes for e in good for f in e.files)),
