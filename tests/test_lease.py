@@ -23,13 +23,14 @@ class Beats:
         self.lost: set[str] = set()
         self.cancelled: set[str] = set()
         self.away = False
+        self.waiting: int | None = None
 
     def beat(self, beats: list[Beat]) -> BeatReply:
         self.calls.append(list(beats))
         if self.away:
             raise Unreachable("no answer")
         beaten = {beat.token for beat in beats}
-        return BeatReply(frozenset(self.lost & beaten), frozenset(self.cancelled & beaten))
+        return BeatReply(frozenset(self.lost & beaten), frozenset(self.cancelled & beaten), self.waiting, 5.0)
 
     @property
     def tokens(self) -> list[set[str]]:
@@ -139,6 +140,23 @@ def test_all_claims_are_renewed_in_one_command_with_their_progress(leases, queue
     told = {beat.token: beat.progress for beat in beats}
     assert told[first.token] == {"phase": "denoise", "step": 5, "steps": 20, "percent": 25}
     assert told[second.token]["percent"] == 0
+
+
+def test_progress_says_how_long_the_job_still_takes_once_such_jobs_are_known(leases, queue):
+    watch = Watch(clock=lambda: 100.0)
+    watch.expected = {"denoise": 30.0, "upload": 10.0}
+    watch.timings["denoise"] = 10.0
+    held(leases, watch=watch)
+    leases.beat_all()
+    ((beat,),) = queue.calls
+    assert (beat.progress["left"], beat.progress["overall"]) == (10.0, 50)
+
+
+def test_a_beat_says_what_waits_in_the_queue(leases, queue):
+    queue.waiting = 7
+    held(leases)
+    leases.beat_all()
+    assert (leases.sight.waiting, leases.sight.oldest) == (7, 5.0)
 
 
 def test_a_claim_whose_work_hangs_is_not_renewed(leases, queue):

@@ -234,6 +234,7 @@ def test_once_jobs_were_seen_the_next_ones_user_is_told_how_long_it_takes(seen):
     said = {c.job_id: c.body["metadata"] for c in seen.stack.double.callbacks() if c.status == "processing"}
     assert said[seen.jobs["good"]] == {}
     assert seen.status["done"]["estimates"]["image_fast"]["denoise"] >= 1.6
+    assert said[seen.jobs["heir's"]]["estimated_seconds"] >= 1.6
 
 
 def test_the_stream_tells_of_every_job_and_of_the_worker_that_died(seen):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from terminal import call, call_json, claimed, completed
 
-from workers import heartbeat
+from workers import estimates, heartbeat
 from workers.heartbeat import Heartbeat
 from workers.payload import parse
 
@@ -48,6 +48,14 @@ def test_status_shows_the_workers_of_this_machine_that_live(at_stack):
     assert (shown["worker"], shown["phase"], shown["percent"], shown["done"]) == ("sdxl", "denoise", 20, 4)
     assert shown["commands"] == 1234
     assert {"denoise", "1234"} <= set(call("status").stdout.split())
+
+
+def test_status_shows_the_time_that_is_left_and_what_jobs_usually_take(at_stack):
+    alive = Heartbeat(1, pid=1, phase="denoise", deadline=0, monotonic=time.monotonic(), left=12.4)
+    heartbeat.write(heartbeat.path_of("wan"), alive)
+    estimates.save(heartbeat.run_dir() / estimates.FILE, {"image_fast": {"denoise": 3.0, "upload": 0.5}})
+    assert call_json("status")["estimates"] == {"image_fast": {"denoise": 3.0, "upload": 0.5}}
+    assert {"12", "image_fast", "3.5"} <= set(call("status").stdout.split())
 
 
 def test_a_paused_queue_gives_no_job_until_it_is_resumed(worker):

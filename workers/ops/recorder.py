@@ -62,10 +62,13 @@ class Recorder:
 
     def tick(self) -> None:
         """What is done each second."""
-        for entry in take(self._ended):
+        entries = list(take(self._ended))
+        for entry in entries:
             self._books.archive.add(entry)
             self._count(entry)
             self._books.feed.publish("job", job(entry))
+        if entries:
+            self._learn()
         self.card = self._card.read()
         if (minute := self._now_minute()) != self._minute:
             self._close_minute(minute)
@@ -96,7 +99,6 @@ class Recorder:
     def _close_minute(self, minute: int) -> None:
         row, self._minute, self._jobs, self._failed = self._row(), minute, {}, 0.0
         self._glance()
-        self._learn()
         books = self._books
         books.feed.publish("minute", {"row": row, **summary(books.terms, books.archive, books.ring)})
         books.ring.write(row)
