@@ -23,7 +23,7 @@ from workers.engines.sdxl import names as sdxl_names
 from workers.engines.wan import WanEngine
 from workers.engines.wan import names as wan_names
 from workers.errors import Interrupted, Rejected
-from workers.job import Lora
+from workers.job import Guide, Lora, Picture
 from workers.loras import LoraFile
 from workers.tiny import sdxl, wan
 from workers.watch import Watch
@@ -128,8 +128,10 @@ def video(folder: Path) -> Iterator[WanEngine]:
     """The video model with one LoRA in every spelling, and one that changes biases and norms."""
     with offline():
         wan.write(folder)
+        wan.write_vace(folder)
         offered: dict[str, LoraFile] = {}
-        made = WanEngine(folder / wan.FOLDER, device="cpu", loras=Shelf(folder, offered))
+        shelf, vace = Shelf(folder, offered), folder / wan.VACE_FOLDER
+        made = WanEngine(folder / wan.FOLDER, device="cpu", loras=shelf, vace=vace)
         made.load(Watch())
         of = layers(made._pipeline.transformer, TRANSFORMER)
         for name, spell in WAN_SPELLINGS.items():
@@ -183,6 +185,15 @@ def test_changes_of_biases_and_norms_are_not_left_out(video: WanEngine) -> None:
     assert (frames(video, loras=asked("wan_diffs", 0.5)) != plain).any()
     torch.testing.assert_close(transformer.get_submodule("blocks.1.norm2").weight, norm + 0.15)
     assert (frames(video) == plain).all()
+
+
+def test_a_clip_between_given_frames_wears_the_lora_too(video: WanEngine) -> None:
+    grey = Picture((PICTURE.width, PICTURE.height), b"\x80" * (PICTURE.width * PICTURE.height * 3))
+    guide = Guide("frames", weight=1.0, pictures={"first_frame": grey})
+    wishes: dict[str, Any] = {"media": "video", "frames": 5, "guide": guide}
+    plain = frames(video, **wishes)
+    assert abs(frames(video, **wishes, loras=asked("wan_peft")) - plain).mean() > 1
+    assert (frames(video, **wishes) == plain).all()
 
 
 def fused_by_peft(pipeline: Any, tensors: Tensors, strength: float) -> Tensors:

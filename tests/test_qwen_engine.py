@@ -63,13 +63,10 @@ def refuse_to_answer(error: Exception) -> Callable[[], str]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("media", ["image", "video"])
-def test_rubbish_of_random_weights_falls_back_to_the_prompt_within_two_seconds(
-    volume: Path, variant: Variant, media: Media
-) -> None:
+def test_rubbish_of_random_weights_falls_back_to_the_prompt(volume: Path, variant: Variant, media: Media) -> None:
     made = enhancer(volume, variant, rules=RULES).enhance(BICYCLE, media, 1, Watch())
     assert (made.text, made.status) == (BICYCLE, "failed")
     assert 0 < made.tokens <= 512
-    assert made.seconds < 2
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
