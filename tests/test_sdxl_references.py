@@ -12,7 +12,7 @@ import torch
 from sdxl_support import generate, pixels
 
 from tests.drawn import halves
-from workers.engines.sdxl import SdxlEngine, schedulers, vae
+from workers.engines.sdxl import SdxlEngine, fast, schedulers, vae
 from workers.engines.sdxl.adapter import AdapterFiles
 from workers.errors import Interrupted, Misconfigured, Rejected
 from workers.guide import REFERENCE
@@ -173,6 +173,15 @@ def test_a_style_reaches_fewer_layers_than_a_character(engine: SdxlEngine, plain
 
 def test_a_picture_is_shown_without_guidance_too(engine: SdxlEngine) -> None:
     assert (pixels(engine, guidance=1.0, guide=shown("character", 1.0)) != pixels(engine, guidance=1.0)).any()
+
+
+def test_the_fast_layers_begin_from_a_picture_too_and_step_aside_while_one_is_shown(engine, volume) -> None:
+    hastened = loaded(volume, adapter=files(volume))
+    fast.hasten(hastened._pipeline)
+    forward = hastened._pipeline.unet.forward
+    for guide in (start(0.5), shown("character", 1.0)):
+        assert abs(pixels(hastened, guide=guide) - pixels(engine, guide=guide)).max() <= 2
+        assert hastened._pipeline.unet.forward == forward
 
 
 def test_an_interrupted_job_takes_the_adapter_away_again(engine: SdxlEngine, plain: np.ndarray) -> None:

@@ -111,12 +111,12 @@ class SdxlEngine:
         middle = (len(seeds) + 1) // 2
 
         def made(seeds: Sequence[int]) -> list[NDArray[np.uint8]]:
-            return self._pictures(seeds, params, text, start, watch)
+            with self._showing(params.guide):
+                return self._pictures(seeds, params, text, start, watch)
 
-        with self._showing(params.guide):
-            pictures = gpu.with_one_retry(
-                lambda: made(seeds), lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in made(half)]
-            )
+        pictures = gpu.with_one_retry(
+            lambda: made(seeds), lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in made(half)]
+        )
         return [Output(i, seed, picture) for i, (seed, picture) in enumerate(zip(seeds, pictures, strict=True))]
 
     def count_tokens(self, text: str) -> int:
