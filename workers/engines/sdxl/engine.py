@@ -194,7 +194,6 @@ class SdxlEngine:
 
     def _denoised(self, params: SamplingParams, text: Conditioning, first: torch.Tensor, watch: Watch) -> torch.Tensor:
         """Latents (images, 4, height / 8, width / 8)."""
-
         pace = gpu.pace(self._device)
 
         def step_ended(pipeline: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
