@@ -35,6 +35,16 @@ def test_a_bench_prints_a_row_with_both_times_and_the_fidelity(command: tuple[st
     assert row[-1]
 
 
+@pytest.mark.pipelines
+def test_what_marks_outlive_and_cost_is_a_table_for_each_kind_of_picture() -> None:
+    sizes = ("--count", "1", "--clips", "1", "--frames", "5", "--unmarked", "2", "--runs", "1", "--device", "cpu")
+    lines = printed("bench.provenance", *sizes)
+    rows = {cells(line)[0]: cells(line) for line in lines if line.startswith("|")}
+    assert rows["the file itself"][1] >= "0.5"
+    assert {"JPEG 75", "half of it", "a screenshot", "the thumbnail", "MP4 crf 28", "sign, a file .mp4"} <= rows.keys()
+    assert any(line.startswith("unmarked: 2; led to a job: 0") for line in lines)
+
+
 def test_times_are_taken_in_turn_and_the_first_round_does_not_count() -> None:
     from bench.frame import interleaved
 

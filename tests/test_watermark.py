@@ -20,7 +20,7 @@ from workers.watermark import Detector, Reading, Watermark
 
 KEY, JOB = b"k" * 32, "b91f0000-0000-4000-8000-000000000001"
 CODE = code_of(JOB, KEY)
-SIDE = 384
+SIDE = 320
 GATE = 4.0
 
 pytestmark = pytest.mark.pipelines

@@ -82,10 +82,11 @@ class Examiner:
     registry: Registry | None
     anchors: str
     fingerprint: Callable[[Any], str | None]
+    device: str = "cpu"
 
     @cached_property
     def _detector(self) -> Detector:
-        return Detector()
+        return Detector(self.device)
 
     @cached_property
     def _jobs(self) -> list[str]:
