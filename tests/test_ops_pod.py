@@ -18,12 +18,16 @@ import httpx
 import pytest
 from pod import Pod
 from prometheus_client.parser import text_string_to_metric_families
+from support import get
 
 from workers.local.stack import LocalStack
+from workers.local.supabase.job_callback import Callback
 from workers.ops.room import ADDRESS
 
 pytestmark = [pytest.mark.ring2, pytest.mark.timeout(180)]
 
+TOKEN = "a-token-of-the-operators"
+SHOWN = {"Authorization": f"Bearer {TOKEN}"}
 OWN = {"X-Ourvidz": "1"}
 PROBES = ("/health", "/ready", "/ping")
 SCRAPED = ("/metrics", "/status", "/history", "/events", "/", *PROBES)
@@ -40,9 +44,12 @@ class Seen:
     metrics: dict[str, Samples] = field(default_factory=dict)
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
+    strangers: dict[str, int] = field(default_factory=dict)
     commands: int = -1
     actions: dict[str, httpx.Response] = field(default_factory=dict)
+    callbacks: list[Callback] = field(default_factory=list)
     exit_code: int = -1
+    user: str = ""
     output: str = ""
 
     def look(self, client: httpx.Client, moment: str) -> None:
@@ -63,7 +70,7 @@ def samples(text: str) -> Samples:
 def listen(address: str, heard: list[str]) -> None:
     """Read the stream until the server goes."""
     try:
-        with httpx.stream("GET", f"{address}/events", timeout=30, verify=False) as answer:
+        with httpx.stream("GET", f"{address}/events", timeout=30, verify=False, headers=SHOWN) as answer:
             heard.extend(line for line in answer.iter_lines() if line)
     except httpx.TransportError:
         return
@@ -74,9 +81,10 @@ def run(pod: Pod, seen: Seen) -> None:
     seen.jobs["good"] = pod.stack.submit("image_fast", "a red bicycle")
     seen.jobs["bad"] = pod.stack.submit("image_fast", "a storm over a lighthouse")
     pod.wait_until((pod.run_dir / ADDRESS).exists)
-    address = f"http://{(pod.run_dir / ADDRESS).read_text()}"
-    with httpx.Client(base_url=address, timeout=10, verify=False) as client:
+    address = f"http://127.0.0.1:{(pod.run_dir / ADDRESS).read_text().rpartition(':')[2]}"
+    with httpx.Client(base_url=address, timeout=10, verify=False, headers=SHOWN) as client:
         seen.look(client, "loading")
+        seen.strangers = {path: get(f"{address}{path}").status_code for path in SCRAPED}
         listener = threading.Thread(target=listen, args=(address, seen.events))
         listener.start()
         pod.wait_until(lambda: working(client)["job"] == seen.jobs["good"] and working(client)["step"])
@@ -92,6 +100,8 @@ def run(pod: Pod, seen: Seen) -> None:
         pod.wait_until(lambda: client.get("/ready").status_code == 200)
         pod.wait_until(lambda: seen.jobs["heir's"] in ended(client) and at_rest(client))
         seen.look(client, "back")
+    seen.callbacks = pod.stack.double.callbacks()
+    seen.user = pod.stack.job(seen.jobs["good"])["user_id"]
     seen.exit_code = pod.end()
     listener.join(10)
     seen.output = pod.text()
@@ -99,6 +109,10 @@ def run(pod: Pod, seen: Seen) -> None:
 
 def working(client: httpx.Client) -> dict[str, Any]:
     return dict(client.get("/status").json()["workers"][0])
+
+
+def heard(seen: Seen, job: str) -> list[Callback]:
+    return [callback for callback in seen.callbacks if callback.job_id == seen.jobs[job]]
 
 
 def ended(client: httpx.Client) -> set[str]:
@@ -144,6 +158,7 @@ def seen(_session_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -
     _session_stack.reset()
     folder: Path = tmp_path_factory.mktemp("pod")
     given = {"evil_step_seconds": 0.4, "evil_poll_seconds": 60, "reconcile": "false", "ops_pictures": "true"}
+    given |= {"ops_address": "0.0.0.0:0", "ops_token": TOKEN}
     pod = Pod(folder, _session_stack, "orchestrator", **given)
     found = Seen(_session_stack)
     try:
@@ -161,6 +176,17 @@ def test_probes_tell_loading_from_ready_and_dead_from_alive(seen):
         "killed": (200, 503, 204),
         "back": (200, 200, 200),
     }
+
+
+def test_where_other_machines_reach_the_port_a_stranger_gets_the_page_and_the_probes_only(seen):
+    told = {path for path, status in seen.strangers.items() if status != 401}
+    assert told == {"/", *PROBES}
+
+
+def test_without_a_token_such_a_port_is_not_opened_at_all(pod):
+    refused = pod("orchestrator", ops_address="0.0.0.0:0")
+    assert refused.process.wait(30) == 64
+    assert "OPS_TOKEN" in refused.text()
 
 
 def test_whoever_looks_sees_the_job_at_work_and_how_far_it_is(seen):
@@ -225,13 +251,13 @@ def test_a_job_that_ended_is_shown_with_its_phases_its_files_and_its_reason(seen
 
 
 def test_jobs_and_their_callbacks_say_what_they_cost(seen):
-    report = next(c for c in seen.stack.double.callbacks(seen.jobs["good"]) if c.status == "completed").body["metadata"]
+    report = next(c for c in heard(seen, "good") if c.status == "completed").body["metadata"]
     assert 0 <= report["idle_share"] <= 1
     assert report["memory"]["host"] > 0
 
 
 def test_once_jobs_were_seen_the_next_ones_user_is_told_how_long_it_takes(seen):
-    said = {c.job_id: c.body["metadata"] for c in seen.stack.double.callbacks() if c.status == "processing"}
+    said = {c.job_id: c.body["metadata"] for c in seen.callbacks if c.status == "processing"}
     assert said[seen.jobs["good"]] == {}
     assert seen.status["done"]["estimates"]["image_fast"]["denoise"] >= 1.6
     assert said[seen.jobs["heir's"]]["estimated_seconds"] >= 1.6
@@ -248,8 +274,14 @@ def test_the_stream_tells_of_every_job_and_of_the_worker_that_died(seen):
 def test_nothing_that_is_shown_holds_a_prompt_a_user_or_a_key(seen):
     shown = "\n".join([str(seen.status), str(seen.metrics), *seen.events, seen.actions["dead"].text])
     env = seen.stack.env
-    row = seen.stack.job(seen.jobs["good"])
-    for secret in ("bicycle", "storm", row["user_id"], env["SUPABASE_SERVICE_KEY"], env["UPSTASH_REDIS_REST_TOKEN"]):
+    for secret in (
+        "bicycle",
+        "storm",
+        seen.user,
+        env["SUPABASE_SERVICE_KEY"],
+        env["UPSTASH_REDIS_REST_TOKEN"],
+        TOKEN,
+    ):
         assert secret not in shown
 
 
@@ -272,8 +304,7 @@ def test_what_was_given_up_is_listed_and_put_back_once(seen):
 def test_a_callback_can_be_sent_again(seen):
     assert seen.actions["replay"].json() == {"job_id": seen.jobs["good"], "status": "completed", "assets": 1}
     assert seen.actions["replay of nothing"].status_code == 404
-    heard = [c for c in seen.stack.double.callbacks(seen.jobs["good"]) if c.status == "completed"]
-    assert len(heard) == 2
+    assert [c.status for c in heard(seen, "good")].count("completed") == 2
 
 
 def test_a_job_can_be_withdrawn_and_a_queue_paused(seen):

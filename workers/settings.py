@@ -80,8 +80,8 @@ class Settings(BaseSettings):
     keep_files_days: float = Field(default=7.0, gt=0)
     keep_dead_days: float = Field(default=30.0, gt=0)
 
+    ops_token: SecretStr | None = Field(default=None, min_length=16)
     ops_address: str = Field(default="127.0.0.1:8090", pattern=r"^([\w.-]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5})?$")
-    ops_token: SecretStr | None = Field(default=None, validate_default=True, min_length=16)
     ops_dir: Path | None = None
     ops_submit: bool = False
     ops_pictures: bool = False
@@ -101,13 +101,13 @@ class Settings(BaseSettings):
             raise ValueError("must begin with https://")
         return value.rstrip("/")
 
-    @field_validator("ops_token")
+    @field_validator("ops_address")
     @classmethod
-    def _guarded(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        host = str(info.data.get("ops_address", "")).rpartition(":")[0].strip("[]")
-        if token is None and host and not is_loopback(host):
-            raise ValueError("is needed while OPS_ADDRESS can be reached from other machines; 16 characters or more")
-        return token
+    def _guarded(cls, address: str, info: ValidationInfo) -> str:
+        host = address.rpartition(":")[0].strip("[]")
+        if host and not is_loopback(host) and info.data.get("ops_token") is None:
+            raise ValueError("other machines can reach it, so set OPS_TOKEN, to 16 characters or more")
+        return address
 
     @property
     def hosts_of_references(self) -> frozenset[str]:
