@@ -24,6 +24,7 @@ PLACEHOLDERS = {
     },
     "ages": SHIPPED["ages"],
     "look_alikes": SHIPPED["look_alikes"],
+    "symbols": {"🧸": "plinket"},
 }
 
 
@@ -50,6 +51,11 @@ DISGUISES = {
     "underscores": "a_plinket_standing",
     "star": "pl*nket pli*nket",
     "split": "plin kt plinke t",
+    "split in two words": "plin ket",
+    "split by a comma": "plin,ket",
+    "split by a picture": "plin🙂ket",
+    "half in brackets": "pl(in)ket",
+    "a picture": "🧸",
     "accents": "plínkët",
     "fullwidth": "ｐｌｉｎｋｅｔ",
     "script": "𝓹𝓵𝓲𝓷𝓴𝓮𝓽",
@@ -113,6 +119,10 @@ AGES = [
     "almost 18",
     "her 15th birthday",
     "7th grader",
+    "seventeenyearsold",
+    "13 y old",
+    "just turned 16",
+    "12 yr",
     "12 ans",
     "douze ans",
     "12 años",
@@ -278,7 +288,7 @@ HOSTILE = ["Aж1!_.aaab\u200b", "a b ", "1 2 ", "é ж x ", ",", "(", "a1b@c3 ",
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_no_text_takes_longer_than_its_length_allows(lexicon, piece):
-    """Twenty times the text in no more than about twenty times the time: nothing here is quadratic."""
+    """Ten times the text in no more than about ten times the time: nothing here is quadratic."""
 
     def seconds(length: int) -> float:
         text = (piece * length)[:length]
@@ -287,7 +297,7 @@ def test_no_text_takes_longer_than_its_length_allows(lexicon, piece):
         return time.process_time() - began
 
     short = min(seconds(4_000) for _ in range(3))
-    assert seconds(80_000) < 100 * short + 0.5
+    assert seconds(40_000) < 60 * short + 0.5
 
 
 def test_a_long_everyday_prompt_costs_little(lexicon):

@@ -19,7 +19,7 @@ YEARS = {"slope": 60.0, "offset": 10.0}
 """A white picture is of somebody aged 70, a black one of somebody aged 10."""
 
 
-def scene(seed: int, size: int = 512) -> np.ndarray:
+def scene(seed: int, size: int = 256) -> np.ndarray:
     """A drawn landscape: sky, hills and a sun in other places and colours for each seed."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[0 : 1 : size * 1j, 0 : 1 : size * 1j]
@@ -42,9 +42,9 @@ def shipped(tmp_path_factory):
 
 def test_the_shipped_scorer_finds_nothing_explicit_in_drawn_landscapes_and_plain_colours(shipped):
     ((scorer, limit),) = shipped.explicit
-    scores = [scorer(scene(seed)) for seed in range(12)] + [scorer(flat(value)) for value in (0, 90, 255)]
+    scores = [scorer(scene(seed)) for seed in range(6)] + [scorer(flat(value)) for value in (0, 90, 255)]
     assert max(scores) < limit / 2
-    assert len(set(scores)) > 10
+    assert len(set(scores)) > 5
 
 
 def test_by_default_nothing_judges_ages(shipped):
@@ -124,24 +124,24 @@ def encoded(picture: Image.Image, form: str, **options) -> np.ndarray:
 COPIES = {
     "jpeg 60": lambda p: encoded(p, "JPEG", quality=60),
     "webp 60": lambda p: encoded(p, "WEBP", quality=60),
-    "half": lambda p: np.asarray(p.resize((256, 256))),
-    "half, jpeg 75": lambda p: encoded(p.resize((256, 256)), "JPEG", quality=75),
-    "thumbnail": lambda p: encoded(p.resize((128, 128)), "WEBP", quality=80),
+    "half": lambda p: np.asarray(p.resize((128, 128))),
+    "half, jpeg 75": lambda p: encoded(p.resize((128, 128)), "JPEG", quality=75),
+    "thumbnail": lambda p: encoded(p.resize((96, 96)), "WEBP", quality=80),
     "darker": lambda p: (np.asarray(p) * 0.8).astype(np.uint8),
     "grey": lambda p: np.asarray(p.convert("L").convert("RGB")),
-    "an edge cut off": lambda p: np.asarray(p.crop((5, 5, 507, 507))),
+    "an edge cut off": lambda p: np.asarray(p.crop((3, 3, 253, 253))),
 }
 
 
 @pytest.mark.parametrize("change", COPIES)
 def test_a_copy_has_a_hash_near_to_the_pictures_own(change):
-    for seed in range(6):
+    for seed in range(3):
         own = scene(seed)
         assert distance(fingerprint(own), fingerprint(COPIES[change](Image.fromarray(own)))) <= NEAR
 
 
 def test_other_pictures_have_hashes_far_apart():
-    prints = [fingerprint(scene(seed)) for seed in range(24)]
+    prints = [fingerprint(scene(seed, 128)) for seed in range(24)]
     apart = [distance(one, other) for i, one in enumerate(prints) for other in prints[:i]]
     assert min(apart) > NEAR
 

@@ -101,19 +101,22 @@ def test_the_pixels_of_a_blocked_job_are_gone_before_its_callback_is_heard(bench
 
     guards = guarded(tmp_path, explicit=0.9)
     at = bench(engine=Remembering(steps=1), guards=guards)
-    seen: list[int] = []
     send = at.callbacks.send
 
-    def send_and_look(outcome, user_id):
+    def gone() -> bool:
         gc.collect()
-        seen.append(sum(frames() is not None for frames in kept))
+        return all(frames() is None for frames in kept)
+
+    def send_and_look(outcome, user_id):
+        wait_until(gone, limit=20)  # whoever held on to them until the callback is heard would hold on for ever here
         return send(outcome, user_id)
 
     at.callbacks.send = send_and_look
     at.push(payload())
     (outcome,) = at.ends()
     assert (outcome.status, outcome.error_type) == ("failed", "policy")
-    assert seen == [0]
+    assert kept
+    assert gone()
     wait_until(lambda: at.engine.forgot)
     assert not at.storage.objects
     assert not list((tmp_path / "outbox").rglob("*.png"))

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from workers.errors import Misconfigured
-from workers.safety.reading import BETWEEN, Reading, fold, splits
+from workers.safety.reading import BETWEEN, Reading, fold, read, splits
 from workers.staged import MANIFEST, UNFIT
 
 TERMS = MANIFEST.with_name("terms.toml")
 CLASSES = ("sexual", "minor", "youth")
 UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 SHORTEST_SPELLED = 4
+LONG = 7
+"""Letters of a word that two others form by chance too seldom to matter."""
+
 HALF = r"(?: and a half)?"
 
 
@@ -46,7 +49,7 @@ class Words:
             or not self.phrases.isdisjoint(reading.joined | reading.words)
             or any(term in reading.solid for term in self.inside)
             or any(term in run for run in reading.spelled for term in whole if len(term) >= SHORTEST_SPELLED)
-            or any(splits(reading, word) for word in self.single & reading.joined)
+            or any(len(word) >= LONG or splits(reading, word) for word in self.single & reading.joined)
         )
 
 
@@ -84,6 +87,10 @@ class Lexicon:
     youth: Words
     ages: Ages
     look_alikes: Mapping[int, str]
+    symbols: Mapping[int, str]
+
+    def read(self, text: str) -> Reading:
+        return read(text if text.isascii() else text.translate(self.symbols), self.look_alikes)
 
 
 @lru_cache(1)
@@ -104,6 +111,7 @@ def lexicon_of(data: Mapping[str, Any]) -> Lexicon:
         version=str(data["version"]),
         ages=_ages(data["ages"]),
         look_alikes={ord(letter): latin for letter, latin in pairs},
+        symbols={ord(symbol): f" {words} " for symbol, words in data["symbols"].items()},
         **classes,
     )
 
@@ -130,8 +138,8 @@ def _ages(data: Mapping[str, Any]) -> Ages:
 
 
 def _either(terms: Iterable[str]) -> str:
-    """The longest first, so that none hides another."""
-    return "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True))
+    """The longest first, so that none hides another; with or without the spaces in them."""
+    return "|".join(re.escape(term).replace(r"\ ", " ?") for term in sorted(terms, key=len, reverse=True))
 
 
 def _with_plurals(terms: Iterable[str]) -> frozenset[str]:

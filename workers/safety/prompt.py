@@ -14,7 +14,7 @@ from typing import Literal
 
 from workers.safety.lexicon import Lexicon
 from workers.safety.persons import named
-from workers.safety.reading import Reading, read
+from workers.safety.reading import Reading
 
 Rule = Literal["minor_sexual", "age_sexual", "minor_adult", "age_adult", "youth_adult", "person_adult"]
 TURNED = re.compile(r":\s*-\s*[\d.]")
@@ -31,10 +31,10 @@ class Wording:
 def judge(said: Wording, lexicon: Lexicon, *, adult: bool, persons: frozenset[str] = frozenset()) -> Rule | None:
     """The rule by which a job of this rating is refused. No rating and no tier switches the first two off."""
     turned = TURNED.search(said.unwanted) is not None
-    shown = read("\n".join([*said.shown, *([said.unwanted] if turned else [])]), lexicon.look_alikes)
+    shown = lexicon.read("\n".join([*said.shown, *([said.unwanted] if turned else [])]))
     return (
         _of_minors(shown, lexicon, adult=False)
-        or _of_minors(read(said.unwanted, lexicon.look_alikes), lexicon, adult=False)
+        or _of_minors(lexicon.read(said.unwanted), lexicon, adult=False)
         or (_in_adult_work(shown, lexicon, persons) if adult else None)
     )
 
