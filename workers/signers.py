@@ -72,6 +72,10 @@ class RemoteSigner:
             self._identity = None
             raise failed[0] if failed else Unreachable(f"{SIGNER} signs with another key than it says") from None
 
+    def algorithm(self) -> str:
+        """Whether it answers, and how it signs. Raises `Unreachable`."""
+        return self._known_identity()[0]
+
     def close(self) -> None:
         self._http.close()
 

@@ -147,7 +147,7 @@ def _tensor(pixels: Frames) -> torch.Tensor:
     import numpy as np
     import torch
 
-    return torch.from_numpy(np.require(pixels, requirements="CW"))
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
 
 
 def _floats(pixels: torch.Tensor) -> torch.Tensor:

@@ -67,6 +67,12 @@ def read_weights(name: str, device: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def check_weights() -> None:
+    """Raises as `read_weights`, without torch."""
+    for name in HASHES:
+        _read_checked(name)
+
+
 def _attention(frames: torch.Tensor, weights: Tensors) -> torch.Tensor:
     """Which bits each pixel is to carry."""
     return _normed(_stack(frames, weights, "_attention"), weights, "_attention.5").softmax(1)

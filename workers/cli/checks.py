@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from workers import gpu, heartbeat
+from workers.chain import read_keys
 from workers.cli.screen import size_of
 from workers.errors import Misconfigured, Unreachable
 from workers.guards import load_persons
@@ -25,9 +26,11 @@ from workers.prompt_rules import load_rules
 from workers.safety.lexicon import load_lexicon
 from workers.scorers import open_scorers
 from workers.settings import load_models, load_presets
+from workers.signers import RemoteSigner
 from workers.staged import load_manifest
 from workers.storage import SHARED_BUCKET
 from workers.volume import Model, lost_loras, models_of, scales
+from workers.watermark_net import check_weights
 from workers.web import auth_headers, reaching
 
 LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")
@@ -180,6 +183,26 @@ def safety(known: Known) -> Findings:
         yield note(f"AUDIT_KEY is not set: the key lies beside the audit, in {now.audit}")
 
 
+def marks(known: Known) -> Findings:
+    """What files are marked with, and who signs them."""
+    now = known.settings
+    if now.watermark:
+        check_weights()
+    else:
+        yield note("WATERMARK is off: copies of pictures cannot be told from others")
+    if now.provenance.exists():
+        read_keys(now.provenance)
+        yield ok(f"keys in {now.provenance}; keep a copy of them")
+    else:
+        yield note(f"keys are made at the first start, in {now.provenance}")
+    if not now.c2pa_signer_url:
+        yield note("C2PA_SIGNER_URL is not set: files are signed by a chain that nobody else trusts")
+    elif known.has("c2pa_signer_url"):
+        token = now.c2pa_signer_token
+        with closing(RemoteSigner(now.c2pa_signer_url, token.get_secret_value() if token else "")) as signer:
+            yield ok(f"files are signed elsewhere, by {signer.algorithm()}")
+
+
 CHECKS: Mapping[str, Callable[[Known], Findings]] = {
     "settings": settings,
     "config": configuration,
@@ -191,6 +214,7 @@ CHECKS: Mapping[str, Callable[[Known], Findings]] = {
     "storage": storage,
     "callback": callback,
     "safety": safety,
+    "marks": marks,
 }
 
 
