@@ -28,6 +28,7 @@ FILES = {
     "large.png": png() + bytes(20_000_000),
 }
 MEDIA = {"mp4": "video/mp4"}
+QUICK = {"num_images": 1, "frame_num": 5, "seed": 3, "sample_steps": 4, "num_inference_steps": 4}
 ABSENT = "The reference image could not be fetched."
 ELSEWHERE = "The reference image must lie in your own folder of this service."
 FORM = "The reference image must be a PNG, JPEG or WebP picture."
@@ -78,7 +79,7 @@ def hashes(label: str) -> set[str]:
 
 
 def _job(stack: LocalStack, job_type: str, wishes: dict[str, Any]) -> str:
-    config = {"num_images": 1, "frame_num": 5, "seed": 3} | {key: _address(stack, v) for key, v in wishes.items()}
+    config = QUICK | {key: _address(stack, value) for key, value in wishes.items()}
     facts = {"id": str(uuid.uuid4()), "type": job_type, "user_id": USER, "prompt": "a lighthouse at dusk"}
     if wishes.get("reference_type") == "character":
         facts["character_id"] = CHARACTER

@@ -122,7 +122,7 @@ def ended(stack: LocalStack, job_id: str) -> bool:
     return len(heard) > repeats
 
 
-def settle(holds: Callable[[], bool], limit: float = 100.0) -> None:
+def settle(holds: Callable[[], bool], limit: float = 200.0) -> None:
     """Wait, but let the tests say what is missing."""
     deadline = time.monotonic() + limit
     while not holds() and time.monotonic() < deadline:
