@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import Misconfigured
 from workers.environment import worker_environment
+from workers.errors import Misconfigured
 from workers.settings import Settings, load_models, load_presets, load_settings, size_scale
 
 REQUIRED = {
