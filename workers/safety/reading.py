@@ -47,7 +47,8 @@ class Reading:
 @cache
 def _hidden(instead: str) -> dict[int, str]:
     """Marks, format characters and blanks that are letters by class: they change no word for a reader."""
-    found = (i for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i)) in HIDDEN)
+    planes = (range(0x20000), range(0xE0000, 0xE1000))  # the others hold none
+    found = (i for plane in planes for i in plane if unicodedata.category(chr(i)) in HIDDEN)
     return dict.fromkeys([*found, *map(ord, "\u115f\u1160\u3164\uffa0\u2800")], instead)
 
 
