@@ -21,6 +21,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(RING3:%=--ignore=%)
 
 test-ring3: $(VENV)/.edge
+	tests/browser/install.sh
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(wildcard $(RING3))
 
 lint: $(VENV)/.dev

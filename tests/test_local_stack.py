@@ -189,7 +189,7 @@ def test_the_process_prints_the_environment_and_ends_on_a_signal(
     assert {"SUPABASE_URL", "SUPABASE_SERVICE_KEY", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"} <= set(
         variables
     )
-    assert get(variables["SUPABASE_URL"]).status_code == 200
+    assert get(f"{variables['SUPABASE_URL']}/_double/callbacks").status_code == 200
     (redis,) = children(stack_process.pid)
     stack_process.send_signal(ending)
     assert stack_process.wait(10) == 0

@@ -46,7 +46,9 @@ def pins(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "command", [["hadolint", "-t", "style", "Dockerfile"], ["shellcheck", "startup.sh"]], ids=" ".join
+    "command",
+    [["hadolint", "-t", "style", "Dockerfile"], ["shellcheck", "startup.sh", "tests/browser/install.sh"]],
+    ids=" ".join,
 )
 def test_linters_find_nothing(command):
     result = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)

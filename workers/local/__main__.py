@@ -34,7 +34,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("export", "json"), default="export", help="how the environment is printed")
     parser.add_argument("--dialect", choices=("paths", "objects"), default="paths", help="which callback is understood")
     parser.add_argument("--key-kind", choices=("legacy", "secret"), default="legacy", help="which service key is made")
-    parser.add_argument("--port", type=int, default=0, help="where results are shown; a free port by default")
+    parser.add_argument("--port", type=int, default=0, help="where Supabase is served; a free port by default")
     parser.add_argument("--detached", dest="tied", action="store_false", help="outlive the process that started it")
     return parser.parse_args(arguments)
 

@@ -83,11 +83,6 @@ class LocalStack:
         return {"QUEUE_JOB_TOKEN": self.double.keys.service}
 
     @property
-    def page(self) -> str | None:
-        """Where results are shown as they arrive."""
-        return self.supabase.url
-
-    @property
     def commands(self) -> int:
         """How many the queue's service would have billed since its start."""
         return self._queue.commands

@@ -60,6 +60,7 @@ def open_room(settings: Settings, run_dir: Path, queues: Mapping[str, UpstashQue
         recorder.stop()
         if server is not None:
             server.shutdown()
+            server.server_close()
             (run_dir / ADDRESS).unlink(missing_ok=True)
 
     return Room(board.see, lambda slot: events.forget_live(folder, slot), close)

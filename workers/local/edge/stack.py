@@ -101,11 +101,6 @@ class EdgeStack:
         return {"QUEUE_JOB_TOKEN": self.keys.user_token(USER)}
 
     @property
-    def page(self) -> str | None:
-        """Nobody shows results as they arrive here."""
-        return None
-
-    @property
     def log(self) -> str:
         """What functions and Lite have printed."""
         return (self.folder / "deno.log").read_text()

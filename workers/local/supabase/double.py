@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -23,10 +23,8 @@ from workers.local.supabase.keys import KeyKind, Keys
 from workers.local.supabase.objects import ObjectStore
 from workers.local.supabase.queue_job import Dialect, QueueClient, QueueJob, Switches
 from workers.local.supabase.rest import RestApi
-from workers.local.supabase.results import Result, page, results_of
+from workers.local.supabase.results import Result, results_of
 from workers.local.supabase.storage import Put, StorageApi
-
-LIVE_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +107,6 @@ class Double:
 
     def _routes(self) -> list[Route]:
         own = [
-            Route("/", self._page, methods=["GET"]),
-            Route("/_double/results", self._results, methods=["GET"]),
             Route("/_double/callbacks", self._callbacks, methods=["GET"]),
             Route("/_double/switches", self._switch, methods=["GET", "POST"]),
             Route("/_double/link/{job_id}", self._link, methods=["POST"]),
@@ -118,15 +114,6 @@ class Double:
             Route("/functions/v1/job-callback", self._callback.handle, methods=["POST"]),
         ]
         return [*own, *self._storage.routes(), *RestApi(self._database, self.keys).routes()]
-
-    async def _page(self, request: Request) -> Response:
-        headers = {"Content-Security-Policy": LIVE_POLICY + "script-src 'unsafe-inline'"}
-        return HTMLResponse(page(), headers=headers)
-
-    async def _results(self, request: Request) -> Response:
-        results = self.results()
-        progress = await self._queue.progress([result.id for result in results if not result.ended])
-        return JSONResponse([result.as_json(self._address, progress.get(result.id)) for result in results])
 
     async def _callbacks(self, request: Request) -> Response:
         return JSONResponse([redacted(seen) for seen in self.callbacks(request.query_params.get("job_id"))])
@@ -143,6 +130,3 @@ class Double:
     async def _link(self, request: Request) -> Response:
         self.link(request.path_params["job_id"])
         return Response(status_code=204)
-
-    def _address(self, bucket: str, path: str) -> str:
-        return "/storage/v1" + self._storage.signed(bucket, path, 86400)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -47,17 +46,6 @@ class QueueClient:
         command = "lpush" if dialect == "paths" else "rpush"
         answer = await self._http.post(f"/{command}/{queue}", content=element.encode())
         return int(answer.raise_for_status().json()["result"])
-
-    async def progress(self, job_ids: Sequence[str]) -> dict[str, Any]:
-        """What workers say of jobs they hold; nothing while the queue is away."""
-        if not job_ids:
-            return {}
-        try:
-            answer = await self._http.post("/", json=["MGET", *(f"progress:{job_id}" for job_id in job_ids)])
-            texts = answer.raise_for_status().json()["result"]
-        except (httpx.HTTPError, ValueError):
-            return {}
-        return {job_id: json.loads(text) for job_id, text in zip(job_ids, texts, strict=True) if text}
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -1,4 +1,4 @@
-"""Jobs and what came of them, as a page that is served, and as a folder that opens from disk."""
+"""Jobs and what came of them, as a folder that opens from disk."""
 
 from __future__ import annotations
 
@@ -43,11 +43,7 @@ class Result:
     def id(self) -> str:
         return str(self.job["id"])
 
-    @property
-    def ended(self) -> bool:
-        return self.job["status"] in TERMINAL
-
-    def as_json(self, address: Address, progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def as_json(self, address: Address) -> dict[str, Any]:
         """`address` says where a reader of the page finds a file."""
         job = self.job
         return {
@@ -59,7 +55,6 @@ class Result:
             "error": job["error_message"],
             "created_at": job["created_at"],
             "completed_at": job["completed_at"],
-            "progress": progress,
             "report": self.report,
             "files": [
                 {"src": address(f.bucket, f.path), "content_type": f.content_type, "size": f.size} for f in self.files
@@ -72,8 +67,8 @@ def results_of(jobs: Sequence[Row], callbacks: Sequence[Callback], store: Object
     return [_result(job, accepted.get(job["id"]), store) for job in jobs]
 
 
-def page(results: Sequence[Mapping[str, Any]] | None = None) -> str:
-    """The page with these results inside; without, it keeps asking the server that it came from."""
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """The page with these results inside."""
     data = json.dumps(results, ensure_ascii=False).replace("<", "\\u003c")
     return PAGE.read_text(encoding="utf-8").replace(DATA_MARK, data)
 

@@ -109,7 +109,7 @@ export class Plot {
       return stacked.map(({ tone, values }) => {
         const [y, height] = [this.y(below + (values[i] || 0)), this.y(below) - this.y(below + (values[i] || 0))];
         below += values[i] || 0;
-        return height > 0 && shape("rect", { "data-tone": tone, x: this.x(time), y, width: wide, height: Math.max(1, height) });
+        return height > 0 && shape("rect", { "data-tone": tone, x: Math.max(EDGE.left, this.x(time)), y, width: wide, height: Math.max(1, height) });
       }).filter(Boolean);
     });
   }

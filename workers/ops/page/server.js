@@ -44,7 +44,7 @@ export async function unlock(shown) {
   try {
     await post("/session");
   } catch (error) {
-    token = "";
+    if (error.status === 401) token = "";
     throw error;
   }
 }
@@ -58,31 +58,25 @@ export async function follow(on) {
     const opened = await stream(on);
     if (opened) failures = 0;
     try {
-      const status = await get("/status");
-      if (!opened) {
-        on.whole(status);
-        on.lost("Too many pages are open; this one looks every few seconds.");
-      }
+      await knock(on, opened || failures === 0);
     } catch (error) {
-      if (error.status === 401) {
-        await reopen(on);
-        failures = -1;
-        continue;
+      if (error.status !== 401) on.lost(error.message);
+      else {
+        await on.locked();
+        failures = 0;
       }
-      on.lost(error.message);
     }
     await pause(WAITS_MS[Math.min(failures, WAITS_MS.length - 1)]);
   }
 }
 
-/** A server that was started anew knows no cookie of before, but the same token. */
-async function reopen(on) {
-  try {
-    if (token) return await unlock(token);
-  } catch {
-    // asked for below
-  }
-  return on.locked();
+/** Find out why there is no stream. A server that was started anew knows no cookie of before, but the same token. */
+async function knock(on, fresh) {
+  if (token) await unlock(token);
+  const status = await get("/status");
+  if (fresh) return;
+  on.whole(status);
+  on.lost("Too many pages are open; this one looks every few seconds.");
 }
 
 /** Resolves, when the stream has ended, with whether it had begun. */

@@ -24,9 +24,9 @@ export function openSubmit(status) {
     button: element("button", { class: "primary", type: "submit" }, "Queue"),
   };
   form.append(
-    element("label", { class: "grow" }, "What to show ", controls.prompt),
-    element("label", {}, "Type ", controls.type),
-    element("label", {}, "Pictures ", controls.count),
+    field("What to show", controls.prompt),
+    field("Type", controls.type),
+    field("Pictures", controls.count),
     controls.button,
     answer,
     list,
@@ -47,6 +47,8 @@ export function focusPrompt() {
   if (!controls) return;
   controls.prompt.focus();
 }
+
+const field = (name, control) => element("div", { class: "field" }, element("label", { for: control.id }, name), control);
 
 function group(media) {
   const names = types.filter((row) => row.media === media).map((row) => row.type);
