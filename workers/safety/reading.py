@@ -6,7 +6,6 @@ A `Reading` holds every word that a text can be read as. It is wide on purpose: 
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
