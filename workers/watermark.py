@@ -92,19 +92,25 @@ class Watermark:
         with torch.inference_mode():
             pixels = _tensor(output.frames).to(self._device)
             middle = _floats(pixels[len(pixels) // 2, None])
-            strength = self._strength(_fitted(middle, SIDE), bits)
+            moved = self._difference(middle, bits)
+            strength = self._strength(_fitted(middle, SIDE), moved, bits)
             for start in range(0, len(pixels), self._held):
-                groups.append(self._mark_group(_floats(pixels[start : start + self._held]), bits, strength))
+                group = _floats(pixels[start : start + self._held])
+                if len(pixels) > 1:
+                    moved = self._difference(group[len(group) // 2, None], bits)
+                groups.append(_added(group, moved, strength))
                 watch.step(start + self._held, len(pixels))
             frames = _on_host(torch.cat(groups))
             thumbnail = self._thumbnail(middle, bits) if self._thumbnails else None
         return replace(output, frames=frames, thumbnail=thumbnail)
 
-    def _strength(self, frame: torch.Tensor, bits: Sequence[int]) -> float:
+    def _difference(self, frame: torch.Tensor, bits: Sequence[int]) -> torch.Tensor:
+        return difference(_fitted(frame, SIDE), bits, self._encoder)
+
+    def _strength(self, frame: torch.Tensor, moved: torch.Tensor, bits: Sequence[int]) -> float:
         """The least with which the mark can be read in this frame."""
         import torch
 
-        moved = difference(frame, bits, self._encoder)
         wanted = torch.tensor(bits, dtype=torch.bool, device=frame.device)
         least = min(MOST_STRENGTH, max(1.0, SIDE / max(frame.shape[2:])))
         for strength in (least * factor for factor in STRENGTHS):
@@ -113,16 +119,10 @@ class Watermark:
                 break
         return strength
 
-    def _mark_group(self, frames: torch.Tensor, bits: Sequence[int], strength: float) -> torch.Tensor:
-        """Frames that follow each other get the difference of the one in their middle."""
-        from torch.nn import functional
-
-        moved = difference(_fitted(frames[len(frames) // 2, None], SIDE), bits, self._encoder)
-        return _bytes(frames + strength * functional.interpolate(moved, size=frames.shape[2:], mode="bilinear"))
-
     def _thumbnail(self, frame: torch.Tensor, bits: Sequence[int]) -> Frames:
         small = _fitted(frame, THUMBNAIL_SIDE)
-        return _on_host(self._mark_group(small, bits, self._strength(small, bits)).squeeze(0))
+        moved = self._difference(small, bits)
+        return _on_host(_added(small, moved, self._strength(small, moved, bits)).squeeze(0))
 
 
 class Detector:
@@ -153,6 +153,13 @@ def _tensor(pixels: Frames) -> torch.Tensor:
 def _floats(pixels: torch.Tensor) -> torch.Tensor:
     """Bytes (n, height, width, 3) as the networks take them: (n, 3, height, width) from -1 to 1."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def _added(frames: torch.Tensor, moved: torch.Tensor, strength: float) -> torch.Tensor:
+    """Marked pixels: frames that follow each other may share one difference."""
+    from torch.nn import functional
+
+    return _bytes(frames + strength * functional.interpolate(moved, size=frames.shape[2:], mode="bilinear"))
 
 
 def _bytes(frames: torch.Tensor) -> torch.Tensor:
