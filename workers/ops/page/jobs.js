@@ -124,7 +124,7 @@ function phases(job) {
     { class: "bar", role: "img", "aria-label": `Phases: ${told.join(", ")}` },
     known.map(([phase, value], i) => element("i", { "data-phase": phase, vars: { "--s": value }, title: told[i] })),
   );
-  const longest = known.slice().sort((a, b) => b[1] - a[1]).slice(0, 4).map(([phase]) => phase);
+  const longest = known.slice().sort((a, b) => b[1] - a[1]).slice(0, 3).map(([phase]) => phase);
   const legend = known.filter(([phase]) => longest.includes(phase));
   const entry = ([phase, value]) => element("li", { "data-phase": phase }, `${phaseWord(phase)} ${seconds(value)}`);
   return [bar, element("ul", { class: "legend", "aria-hidden": "true" }, legend.map(entry))];

@@ -175,8 +175,7 @@ function drawCard(card, workers, idleShare) {
     card && `${card.utilization} % busy`,
     card && `${card.temperature} °C`,
     card && `${Math.round(card.watts)} W`,
-    `idle ${percent(idleShare.minute)} of the last minute`,
-    `${percent(idleShare.ten_minutes)} of the last ten`,
+    `idle ${percent(idleShare.minute)} of the last minute, ${percent(idleShare.ten_minutes)} of ten`,
   ].filter(Boolean).join(" · ");
   const state = JSON.stringify([told, held]);
   if (box.dataset.state === state) return;

@@ -41,7 +41,7 @@ const COLUMNS = [
   ["Jobs", (row) => (row.failed ? `${row.completed} + ${row.failed} failed` : String(row.completed))],
   ["Success", (row, card, targets) => judged(percent(row.success), row.success === null ? null : row.success > targets.success, `more than ${percent(targets.success)}`)],
   ["Waiting", (row, card, targets) => judged(seconds(row.wait), row.wait === null ? null : row.wait < targets.queue_wait, `less than ${seconds(targets.queue_wait)}`)],
-  ["Made in", (row, card) => judged(seconds(row.made), card && row.goal && row.made !== null ? row.made <= row.goal : null, row.goal ? `at most ${seconds(row.goal)}` : "")],
+  ["Made in", (row, card) => judged(seconds(row.made), inTime(row, card), row.goal ? `at most ${seconds(row.goal)}` : "")],
   ["Prompt", (row) => (row.enhance ? seconds(row.enhance) : "–")],
   ["Generation", (row) => seconds(row.generation)],
   ["per output", (row) => seconds(row.per_output)],
@@ -52,6 +52,9 @@ const COLUMNS = [
   ["VRAM", (row) => (row.card_peak ? bytes(row.card_peak) : "–")],
 ];
 
+/** null where there is nothing to judge, or no card like the one that goals are for. */
+const inTime = (row, card) => (card && row.goal && row.made !== null ? row.made <= row.goal : null);
+
 export function drawTypes(status) {
   const section = at("types");
   const card = Boolean(status.card);
@@ -60,7 +63,8 @@ export function drawTypes(status) {
   const cells = (row) => COLUMNS.map(([, value]) => value(row, card, targets));
   const rows = status.types.map((row) => (row.completed + row.failed ? cells(row) : [row.type, null]));
   const any = status.types.some((row) => row.completed + row.failed);
-  const misses = status.types.flatMap((row) => row.misses.map((miss) => `${row.type}: ${miss}.`));
+  const late = (row) => (inTime(row, card) === false ? [`made in ${seconds(row.made)}, where the goal is ${seconds(row.goal)}`] : []);
+  const misses = status.types.flatMap((row) => [...row.misses, ...late(row)].map((miss) => `${row.type}: ${miss}.`));
   const goals = card ? "" : " There is no card here, so times are not judged: goals are those of one H200.";
   const told = `Medians of the last 500 jobs. Targets: more than ${percent(targets.success)} delivered, less than ${seconds(targets.queue_wait)} of waiting, and for each type a time to the finished file.${goals}`;
   const parts = [
@@ -73,7 +77,7 @@ export function drawTypes(status) {
 
 /** A value with its target; what keeps it or misses it says so in words too. */
 function judged(value, kept, target) {
-  const verdict = kept === null || kept === undefined || kept === 0 || kept === "" ? null : element("span", { class: "verdict", "data-tone": kept ? "good" : "bad" }, kept ? "kept" : "missed");
+  const verdict = kept === null ? null : element("span", { class: "verdict", "data-tone": kept ? "good" : "bad" }, kept ? "kept" : "missed");
   return element("span", { class: "judged", title: target && `Target: ${target}` }, value, verdict);
 }
 

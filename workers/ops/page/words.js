@@ -80,9 +80,19 @@ export function gravity(state) {
 }
 
 export function headline(state) {
-  if (!state.ready) return state.problems.join(" ");
+  if (!state.ready) return troubles(state).join(" ");
   const busy = state.workers.filter((worker) => worker.job).map((worker) => worker.kind);
   return busy.length ? `All is well: ${busy.join(" and ")} at work.` : "All is well: the workers wait for jobs.";
+}
+
+const IS = { "backing off": "restarting", "breaker open": "held back" };
+
+/** The server's sentences, and of workers the words that the page uses for them. */
+function troubles(state) {
+  const away = state.workers.filter((worker) => !worker.ready);
+  const known = away.map((worker) => `The ${worker.kind} worker is ${IS[worker.state] || standing(worker)[0]}.`);
+  const others = state.problems.filter((problem) => !away.some((worker) => problem.startsWith(`The ${worker.kind} worker `)));
+  return [...known, ...others];
 }
 
 export function waiting(queue) {
