@@ -32,7 +32,7 @@ class Program:
         self.url = f"http://127.0.0.1:{self.port}"
         self._name = file.parent.name
         own = {"DENO_SERVE_ADDRESS": f"tcp:127.0.0.1:{self.port}", "DENO_DIR": str(CACHE), "NO_COLOR": "1"}
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
         command = [str(deno()), "run", "--no-prompt", "--cached-only", *flags, str(file)]
         self._process = subprocess.Popen(  # noqa: S603  our own argument list, no shell
             [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command],
