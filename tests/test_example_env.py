@@ -16,7 +16,7 @@ from workers.settings import Settings, load_settings
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = (ROOT / "config" / "example.env").read_text().splitlines()
 SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("workers/**/*.py")]
-VARIABLE = re.compile(r"(#?)([A-Z][A-Z_]+)=(.*)")
+VARIABLE = re.compile(r"(#?)([A-Z][A-Z0-9_]+)=(.*)")
 READERS = ("os.environ.get", "os.environ.pop", "os.getenv")
 REQUIRED = ["SUPABASE_URL", "SUPABASE_SERVICE_KEY", "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"]
 
