@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 from stage import staged
 
 CONTRAST = Path(__file__).with_name("contrast.js").read_text().partition("\n")[2]
 OUTSIDE = """() => [...document.querySelectorAll("main *")]
     .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 && !node.closest(".wide, .unseen, thead"))
     .map((node) => node.outerHTML)"""
-STRANGE = """() => document.body.append(
-    Object.assign(document.createElement("script"), { textContent: "document.title = 'theirs'" }),
-    Object.assign(document.createElement("img"), { src: "http://elsewhere.example/x.png" }))"""
+STRANGE = {
+    "TrustedHTML": "document.body.innerHTML = '<b>theirs</b>'",
+    "TrustedScript": "document.createElement('script').textContent = 'document.title = 1'",
+}
+ELSEWHERE = "document.body.append(Object.assign(new Image(), { src: 'http://elsewhere.example/x.png' }))"
 WIDTHS = (320, 360, 400, 820, 1440)
 
 
@@ -70,12 +72,14 @@ def test_whoever_wants_no_motion_gets_none(stage, look):
     assert page.evaluate(moving) == 0
 
 
-def test_scripts_that_are_not_the_servers_own_do_not_run(stage, tabs, look):
+def test_neither_markup_nor_scripts_nor_other_hosts_get_in(stage, tabs, look):
     page = look()
-    page.evaluate(STRANGE)
-    page.wait_for_timeout(300)
-    assert page.title() != "theirs"
-    assert len([said for said in tabs.complaints if "Content Security Policy" in said]) == 2
+    for kind, attempt in STRANGE.items():
+        with pytest.raises(Error, match=kind):
+            page.evaluate(attempt)
+    with page.expect_console_message(lambda said: "elsewhere.example" in said.text):
+        page.evaluate(ELSEWHERE)
+    assert len(tabs.complaints) == len(STRANGE) + 1
     tabs.complaints.clear()
     tabs.hosts.discard("elsewhere.example")
 

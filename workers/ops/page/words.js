@@ -1,7 +1,7 @@
 // Numbers and states as people read them.
 
-export const MAKING = ["fetch", "enhance", "encode_text", "encode_image", "denoise", "decode"];
-export const ORDER = ["load", "convert", ...MAKING, "screen", "encode", "upload", "callback"];
+export const MAKING = ["fetch", "enhance", "lora", "encode_text", "encode_image", "denoise", "decode", "watermark"];
+export const ORDER = ["load", "convert", ...MAKING, "screen", "encode", "sign", "upload", "callback"];
 const PHASES = {
   start: "starting",
   load: "loading weights",
@@ -9,12 +9,15 @@ const PHASES = {
   warm_up: "warming up",
   fetch: "fetching references",
   enhance: "rewriting the prompt",
+  lora: "merging LoRAs",
   encode_text: "reading the prompt",
   encode_image: "reading references",
   denoise: "denoising",
   decode: "decoding",
+  watermark: "marking",
   screen: "checking",
   encode: "writing files",
+  sign: "signing",
   upload: "uploading",
   callback: "reporting",
   unready: "unable to work",
@@ -46,8 +49,16 @@ export function bytes(value) {
   return value >= 1e6 ? `${(value / 1e6).toFixed(1)} MB` : `${Math.round(value / 1e3)} kB`;
 }
 
-export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(share * 100)} %`);
-export const money = (value) => value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: value < 1 ? 4 : 2 });
+export function percent(share) {
+  if (share === null || share === undefined) return "–";
+  return `${(share * 100).toFixed(share > 0.99 && share < 1 ? 1 : 0)} %`;
+}
+
+export function money(value) {
+  const digits = value > 0 && value < 1 ? 4 : 2;
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
 export const clock = (epoch) => new Date(epoch * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
 export const day = (epoch) => new Date(epoch * 1000).toLocaleDateString("en-GB", { weekday: "short", day: "numeric" });
 
