@@ -71,14 +71,14 @@ class Settings(BaseSettings):
     audit_dir: Path | None = None
     audit_key: SecretStr | None = None
     consent_secret: SecretStr | None = None
+    privacy_key: SecretStr | None = None
+    keep_files_days: float = Field(default=7.0, gt=0)
+    keep_dead_days: float = Field(default=30.0, gt=0)
     provenance_dir: Path | None = None
     watermark: bool = True
     prompt_in_files: bool = False
     c2pa_signer_url: str = ""
     c2pa_signer_token: SecretStr | None = None
-    privacy_key: SecretStr | None = None
-    keep_files_days: float = Field(default=7.0, gt=0)
-    keep_dead_days: float = Field(default=30.0, gt=0)
 
     ops_token: SecretStr | None = Field(default=None, min_length=16)
     ops_address: str = Field(default="127.0.0.1:8090", pattern=r"^([\w.-]+:\d{1,5}|\[[\da-fA-F:.]+\]:\d{1,5})?$")
@@ -154,7 +154,14 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a log."""
         given = (self.supabase_service_key, self.upstash_redis_rest_token, self.job_callback_secret)
-        more = (self.audit_key, self.consent_secret, self.c2pa_signer_token, self.privacy_key, self.ops_token, self.queue_job_token)
+        more = (
+            self.audit_key,
+            self.consent_secret,
+            self.privacy_key,
+            self.c2pa_signer_token,
+            self.ops_token,
+            self.queue_job_token,
+        )
         return tuple(secret.get_secret_value() for secret in (*given, *more) if secret is not None)
 
     @property
