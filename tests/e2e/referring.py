@@ -72,6 +72,11 @@ def push(stack: LocalStack) -> dict[str, str]:
     return jobs | {f"reference {label}": _job(stack, kind, wishes) for label, (kind, wishes) in refused.items()}
 
 
+def uploads() -> set[str]:
+    """Paths of what lies in storage before any job."""
+    return {f"{USER}/{name}" for name in FILES} | {f"{OTHER}/picture.png"}
+
+
 def hashes(label: str) -> set[str]:
     """Of the files that an accepted job points at."""
     names = [value for value in ACCEPTED[label][1].values() if value in FILES]
