@@ -45,7 +45,7 @@ def bench(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr("workers.worker.RETRY_DELAYS", (0.05, 0.05, 0.05))
+    monkeypatch.setattr("workers.endings.RETRY_DELAYS", (0.05, 0.05, 0.05))
 
 
 def test_a_picture_is_fetched_for_its_user_and_handed_to_the_engine(bench):

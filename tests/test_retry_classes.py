@@ -10,12 +10,12 @@ import pytest
 from tests.support import wait_until
 from tests.test_worker import USER, Bench, job_id_of, payload
 from workers import gpu, media, storage
+from workers.endings import MAX_ATTEMPTS, RETRY_DELAYS
 from workers.errors import EngineBroken, Rejected, Unreachable
 from workers.fakes import CallbackRecorder, FakeEngine, MemoryStorage
 from workers.media import MediaError
 from workers.storage import Refused
 from workers.verdict import Verdict, jittered
-from workers.worker import MAX_ATTEMPTS, RETRY_DELAYS
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -42,7 +42,7 @@ def delays(monkeypatch) -> list[float]:
         asked.append(delay)
         return 0.01
 
-    monkeypatch.setattr("workers.worker.jittered", hurry)
+    monkeypatch.setattr("workers.endings.jittered", hurry)
     monkeypatch.setattr("workers.delivery.jittered", hurry)
     monkeypatch.setattr("workers.delivery.BACK_OFF", (0.01,))
     return asked

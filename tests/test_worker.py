@@ -301,7 +301,7 @@ def test_a_callback_that_is_refused_for_good_goes_to_the_dead_list(bench):
 
 
 def test_an_unforeseen_error_is_tried_again_and_at_last_told_to_the_user(bench, monkeypatch):
-    monkeypatch.setattr("workers.worker.RETRY_DELAYS", (0.05, 0.05, 0.05))
+    monkeypatch.setattr("workers.endings.RETRY_DELAYS", (0.05, 0.05, 0.05))
     tries = []
     at = bench(engine=FakeEngine(steps=1, evil={"bicycle": lambda _: tries.append(1 / 0)}))
     at.push(payload())

@@ -1,4 +1,4 @@
-"""The loop of a worker: claim, make, hand over; and how each job that does not get that far ends."""
+"""The loop of a worker: claim, make, hand over."""
 
 from __future__ import annotations
 
@@ -12,38 +12,24 @@ from workers import crash, payload
 from workers.claim import Claim
 from workers.claiming import Claimer
 from workers.dispatch import Dispatch
-from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected, Unreachable
+from workers.endings import GAVE_UP, MAX_ATTEMPTS, Case, Endings, Queue
+from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected
 from workers.job import WRITTEN, Job
 from workers.lease import Leases
-from workers.logs import describe, log
+from workers.logs import log
 from workers.making import Maker, waited
 from workers.outbox import Outbox
-from workers.report import Report
 from workers.stop import Stop
-from workers.verdict import jittered
 from workers.watch import Watch, spent
 from workers.wear import Wear
 from workers.writing import write
 
-MAX_ATTEMPTS = 3
 MAX_CRASHES = 2
 MAX_DELIVERIES = 6
 """Attempts in all of a job whose files lie in the outbox: bringing them out costs no card."""
 
-RETRY_DELAYS = (10.0, 60.0, 300.0)
 LOOK_AHEAD = 1.0
 """Seconds before the last step of a job at which the next one is claimed."""
-
-GAVE_UP = "The job failed several times and was given up. Please try again."
-KEPT = frozenset({"unreadable", "failed"})
-"""Codes of a rejection whose message goes to the dead list, for an operator to look at."""
-
-
-class Queue(Protocol):
-    def release(self, token: str, *, counted: bool) -> bool: ...
-    def park(self, token: str, delay: float, *, counted: bool) -> bool: ...
-    def ack(self, token: str, job_id: str | None) -> bool: ...
-    def bury(self, token: str, reason: str, job_id: str | None = None) -> bool: ...
 
 
 class Turn(Protocol):
@@ -81,6 +67,7 @@ class Worker:
 
     def __init__(self, place: Workplace) -> None:
         self._at = place
+        self._endings = Endings(place.queue, place.dispatch)
         place.claimer.on_withdrawn = place.dispatch.sweep
         self.watch = self._new_watch()
         self.job_id: str | None = None
@@ -138,30 +125,31 @@ class Worker:
         crash.point("claimed")
         handed_over = False
         try:
-            self._handle(claim, self.watch)
-            handed_over = True
+            handed_over = self._handle(claim, self.watch)
         except Rejected as error:
-            handed_over = self._reject(claim, error)
+            handed_over = self._endings.reject(self._case(claim), error)
         except Interrupted:
-            self._settle("released", claim, lambda: self._at.queue.release(claim.token, counted=False))
+            self._endings.release(self._case(claim), counted=False)
         except Cancelled:
-            handed_over = self._withdraw(claim)
+            handed_over = self._endings.withdraw(self._case(claim))
         except ClaimLost:
             log.warning("claim lost", job=self.job_id, phase=self.watch.current)
         except EngineBroken:
-            self._settle("released", claim, lambda: self._at.queue.release(claim.token, counted=True))
+            self._endings.release(self._case(claim), counted=True)
             raise
         except Exception as error:
-            handed_over = self._retry(claim, error)
+            handed_over = self._endings.retry(self._case(claim), error, self.watch.current)
         finally:
             if not handed_over:
                 self._at.leases.let_go(claim.token)
 
-    def _handle(self, claim: Claim, watch: Watch) -> None:
-        """The life of one job; at its end the delivery thread has it."""
+    def _case(self, claim: Claim) -> Case:
+        return Case(claim, self.job_id, self.job_type)
+
+    def _handle(self, claim: Claim, watch: Watch) -> bool:
+        """The life of one job. Whether the delivery thread has it at its end."""
         if claim.result is not None:
-            self._say_again(claim, claim.result)
-            return
+            return self._endings.repeat(self._case(claim), claim.result)
         job = payload.parse(claim.body)
         crash.point("parsed")
         self.job_id = job.id
@@ -171,12 +159,12 @@ class Worker:
             crash.point("resumed")
             log.info("resumed", job=job.id, type=job.type, attempt=claim.attempt)
             self._at.dispatch.resume(claim, sealed, Watch())
-            return
+            return True
         if claim.crashes >= MAX_CRASHES or claim.attempt > MAX_ATTEMPTS:
             raise Rejected(GAVE_UP, code="failed")
         if job.type in WRITTEN:
             self._write(claim, job, watch)
-            return
+            return True
         preset = self._at.maker.preset(job)
         self._at.maker.admit(job, preset)
         watch.timings["wait"], watch.expected = waited(job), self._at.expected(job.type)
@@ -191,6 +179,7 @@ class Worker:
         crash.point("made")
         log.info("made", job=job.id, type=job.type, **cost, **spent(watch.timings))
         self._at.dispatch.deliver(parcel, watch.successor())
+        return True
 
     def _forecast(self, watch: Watch) -> dict[str, float]:
         """What the user may be told at the start; nothing before such jobs were seen."""
@@ -204,55 +193,6 @@ class Worker:
             report = write(self._at.maker, claim, job, watch)
         log.info("made", job=job.id, type=job.type, **spent(watch.timings))
         self._at.dispatch.report(claim, report, Watch())
-
-    def _withdraw(self, claim: Claim) -> bool:
-        """An earlier claim may have left files and objects; of a first one there is nothing yet."""
-        if claim.attempt == 1 or self.job_id is None:
-            self._settle("cancelled", claim, lambda: self._at.queue.ack(claim.token, self.job_id))
-            return False
-        log.info("cancelled", job=self.job_id, attempt=claim.attempt)
-        self._at.dispatch.withdraw(claim, self.job_id, self.job_type or "", Watch())
-        return True
-
-    def _say_again(self, claim: Claim, record: dict[str, object]) -> None:
-        """An earlier claim ended this job: at most its callback is still to be sent."""
-        if record.get("delivered"):
-            self._settle("already delivered", claim, lambda: self._at.queue.ack(claim.token, self.job_id))
-            self._at.leases.let_go(claim.token)
-            return
-        crash.point("recalled")
-        self._at.dispatch.report(claim, Report.from_record(record), Watch())
-
-    def _reject(self, claim: Claim, error: Rejected) -> bool:
-        """A sentence for the user where the job has an id, the dead list where an operator should look."""
-        bury = str(error) if error.code in KEPT else None
-        log.warning("rejected", job=self.job_id, type=self.job_type, field=error.field, reason=error.sentence)
-        if self.job_id is None:
-            self._settle("buried", claim, lambda: self._at.queue.bury(claim.token, str(error)))
-            return False
-        crash.point("rejected")
-        report = Report.of_failure(self.job_id, error, self.job_type or "", bury)
-        self._at.dispatch.report(claim, report, Watch())
-        return True
-
-    def _retry(self, claim: Claim, error: Exception) -> bool:
-        """Anything unforeseen is tried again while attempts last."""
-        log.error("job failed", job=self.job_id, type=self.job_type, phase=self.watch.current,
-                  attempt=claim.attempt, **describe(error))  # fmt: skip
-        if claim.attempt >= MAX_ATTEMPTS:
-            return self._reject(claim, Rejected(GAVE_UP, code="failed"))
-        delay = jittered(RETRY_DELAYS[claim.attempt - 1])
-        self._settle("parked", claim, lambda: self._at.queue.park(claim.token, delay, counted=True))
-        return False
-
-    def _settle(self, event: str, claim: Claim, settle: Callable[[], bool]) -> None:
-        """End a claim here and now. If the queue cannot be reached, its lease ends by itself."""
-        try:
-            settle()
-            crash.point("settled")
-            log.info(event, job=self.job_id, type=self.job_type, attempt=claim.attempt)
-        except Unreachable as error:
-            log.warning("claim left to its lease", job=self.job_id, reason=str(error))
 
     def _look_alive(self) -> None:
         self.watch = Watch()

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from workers import boot, claiming, crash, delivery, kinds, payload, verdict, web, worker
+from workers import boot, claiming, crash, delivery, endings, kinds, payload, verdict, web
 from workers.claim import Claim
 from workers.fakes import FakeEngine, FakeEnhancer, no_objections
 from workers.job import Output, SamplingParams
@@ -119,7 +119,7 @@ def _hurry(factor: float) -> None:
     delivery.RETRY_AFTER /= factor
     delivery.PARK_ABOVE /= factor
     verdict.SCHEDULE = tuple(seconds / factor for seconds in verdict.SCHEDULE)
-    worker.RETRY_DELAYS = tuple(seconds / factor for seconds in worker.RETRY_DELAYS)
+    endings.RETRY_DELAYS = tuple(seconds / factor for seconds in endings.RETRY_DELAYS)
     rest.PLAN_PAUSE /= factor
 
 

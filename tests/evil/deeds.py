@@ -13,7 +13,7 @@ from pathlib import Path
 
 from judges import judges
 
-from workers import boot, claiming, delivery, kinds, verdict, worker
+from workers import boot, claiming, delivery, endings, kinds, verdict
 from workers.errors import EngineBroken
 from workers.fakes import FakeEngine, FakeEnhancer
 from workers.job import Artifact, Output
@@ -123,7 +123,7 @@ def prepare() -> None:
     claiming.BACK_OFF = (0.2, 0.5)
     delivery.BACK_OFF = (0.1, 0.2)
     delivery.RETRY_AFTER = 0.2
-    worker.RETRY_DELAYS = (0.1, 0.1, 0.1)
+    endings.RETRY_DELAYS = (0.1, 0.1, 0.1)
     verdict.SCHEDULE = (0.1, 0.1)
     make_encode = boot.make_encode
     boot.make_encode = lambda *arguments: on_a_disk_that_fills(make_encode(*arguments))
