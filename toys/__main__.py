@@ -54,12 +54,12 @@ def train(
 
 
 @app.command()
-def measure(weights: Path = WEIGHTS, number: int = 60) -> None:
+def measure(weights: Path = WEIGHTS, number: int = 60, guidance: float = 6.0) -> None:
     """Print which share of the pictures of a grid of prompts grants what was asked, by what was asked."""
     from toys.measure import measure_all
 
     quiet_libraries()
-    for name, share in measure_all(weights, number).items():
+    for name, share in measure_all(weights, number, guidance).items():
         typer.echo(f"{name:28} {share:.3f}")
 
 
@@ -74,10 +74,17 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(f"[scale]\n{scales}")
 
 
+def shipped(folder: Path) -> list[Path]:
+    """All but the hashes themselves, and those that the engines note beside checkpoints they load."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in files if path.name != SUMS and path.suffix != ".sha256")
+
+
 def write_sums(folder: Path) -> None:
-    """The hashes of all files below, as `sha256sum -c` reads them."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]
+    """The hashes of all files that are shipped, as `sha256sum -c` reads them."""
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}\n" for file in shipped(folder)
+    ]
     (folder / SUMS).write_text("".join(lines))
 
 

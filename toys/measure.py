@@ -110,10 +110,10 @@ def cases(question: str, number: int, seed: int = 0) -> list[Case]:
 
 
 def share(asked: Sequence[Case], seen: Sequence[Seen], *, shuffled: bool = False) -> float:
-    """The part of the pictures that grant what counts; `shuffled` reads each by the next one's wish."""
+    """The part of the pictures that grant what counts; `shuffled` reads each by the next wish that is another one."""
     wanted = [case.wanted for case in asked]
     if shuffled:
-        wanted = wanted[1:] + wanted[:1]
+        wanted = [next(w for w in (*wanted[i:], *wanted) if w != wish) for i, wish in enumerate(wanted)]
     return sum(map(grants, wanted, seen)) / len(seen)
 
 
@@ -145,28 +145,34 @@ def wan_engine(weights: Path, work: Path) -> Any:
     from workers.engines.wan import WanEngine
     from workers.settings import load_models
 
-    files = load_models().wan
-    return _loaded(WanEngine(weights / files.weights, device="cpu", converted=work / files.converted))
+    converted = work / load_models().wan.converted
+    return _loaded(WanEngine(wan_folder(weights), device="cpu", converted=converted))
 
 
-def measure_all(weights: Path, number: int) -> dict[str, float]:
-    """Shares by question and model, as right and as shuffled."""
-    import tempfile
-
+def measure_all(weights: Path, number: int, guidance: float) -> dict[str, float]:
+    """Shares by question for the toys that are there, as right and as shuffled."""
     engine, found = sdxl_engine(weights), dict[str, float]()
     for question in QUESTIONS:
         asked = cases(question, number)
-        seen = [look(picture(engine, case)) for case in asked]
-        found |= {
-            f"sdxl {question}": share(asked, seen),
-            f"sdxl {question}, shuffled": share(asked, seen, shuffled=True),
-        }
+        seen = [look(picture(engine, case, guidance=guidance)) for case in asked]
+        found[question], found[f"{question}, shuffled"] = share(asked, seen), share(asked, seen, shuffled=True)
+    return found | ({"motion": _motion_share(weights, max(8, number // 4))} if wan_folder(weights).is_dir() else {})
+
+
+def wan_folder(weights: Path) -> Path:
+    from workers.settings import load_models
+
+    return weights / load_models().wan.weights
+
+
+def _motion_share(weights: Path, number: int) -> float:
+    import tempfile
+
+    asked = cases("motion", number)
     with tempfile.TemporaryDirectory() as work:
-        videos = wan_engine(weights, Path(work))
-        asked = cases("motion", max(8, number // 4))
-        ways = [motion(clip(videos, case)) for case in asked]
-    found["wan motion"] = sum(case.wanted.motion == way for case, way in zip(asked, ways, strict=True)) / len(asked)
-    return found
+        engine = wan_engine(weights, Path(work))
+        ways = [motion(clip(engine, case)) for case in asked]
+    return sum(case.wanted.motion == way for case, way in zip(asked, ways, strict=True)) / number
 
 
 def _loaded(engine: Any) -> Any:

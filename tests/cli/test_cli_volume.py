@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from terminal import call, call_json
 
+from workers.cli import small
 from workers.job import Preset
 from workers.resolve import scaled
 from workers.settings import load_presets, size_scale
@@ -28,10 +29,20 @@ def test_small_models_lie_where_real_ones_would_and_pass_the_check(small_volume)
     assert "snapshots/" in result.stdout
 
 
-def test_the_manifest_shrinks_sdxl_to_128_and_wan_to_64_by_112(small_volume):
+def test_the_manifest_shrinks_sdxl_to_64_and_wan_to_64_by_112(small_volume):
     presets = load_presets()
-    assert size_on(small_volume, presets["sdxl_image_fast"]) == (128, 128)
+    assert size_on(small_volume, presets["sdxl_image_fast"]) == (64, 64)
     assert size_on(small_volume, presets["video_high"]) == (64, 112)
+
+
+def test_trained_models_are_copied_and_the_others_made_of_random_numbers(small_volume, tmp_path, monkeypatch):
+    checkpoint = next(small_volume.glob("sdxl-*/*.safetensors")).relative_to(small_volume)
+    trained = (small_volume / checkpoint).read_bytes()
+    assert trained == (small.TOYS / checkpoint).read_bytes()
+    monkeypatch.setattr(small, "TOYS", tmp_path / "nothing")
+    small.write_volume(tmp_path / "random")
+    assert size_on(tmp_path / "random", load_presets()["sdxl_image_fast"]) == (128, 128)
+    assert (tmp_path / "random" / checkpoint).read_bytes() != trained
 
 
 def test_without_a_manifest_sizes_stay(tmp_path):
@@ -84,6 +95,6 @@ def test_every_torn_or_missing_file_is_named_at_once(small_copy):
 
 def test_scripts_read_the_same_as_json(small_volume):
     report = call_json("models", "check", str(small_volume))
-    assert report["scale"]["sdxl"] == 0.125
+    assert report["scale"]["sdxl"] == 0.0625
     assert [model["model"] for model in report["models"]] == ["sdxl", "wan", "qwen", "adapter", "vace"]
     assert all(model["bytes"] > 0 and not model["problems"] for model in report["models"])
