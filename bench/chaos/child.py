@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers import boot, claiming, crash, delivery, endings, kinds, payload, verdict, web
 from workers.claim import Claim
@@ -41,9 +42,12 @@ class Painter(FakeEngine):
     """Paints for each process in another colour, so that it shows whose bytes lie in storage."""
 
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
-        colour = os.getpid() % 251
         outputs = super().generate(params, watch)
-        return [replace(output, frames=np.full_like(output.frames, colour)) for output in outputs]
+        return [replace(output, frames=_tinted(output.frames, os.getpid() % 251)) for output in outputs]
+
+
+def _tinted(frames: NDArray[np.uint8], red: int) -> NDArray[np.uint8]:
+    return np.stack((np.full_like(frames[..., 0], red), frames[..., 1], frames[..., 2]), axis=-1)
 
 
 def call_it_a_day(_watch: Watch) -> None:
