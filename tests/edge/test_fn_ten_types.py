@@ -57,7 +57,7 @@ def ended(edge: EdgeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     for queue in ("sdxl_queue", "wan_queue"):
         edge.redis.send(f"DEL {queue}")
     edge.sql("update public.jobs set status = 'cancelled' where status in ('queued', 'processing')")
-    env = edge.env | {"MODEL_ROOT": str(models), "DEVICE": "cpu"}
+    env = edge.env | {"MODEL_ROOT": str(models), "DEVICE": "cpu", "WATERMARK": "false"}
     with browsing(edge) as browser, System(folder, str(ROOT / "dual_orchestrator.py"), env=env) as system:
         taken_back = browser.queued("image_high")
         browser.call("cancel-job", {"job_id": taken_back["id"]}).raise_for_status()
