@@ -22,8 +22,9 @@ pytest_plugins = ["pod", "office", "queue_shop", "queue_worlds"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a long run or a volume stays in one process: a folder, or else a file."""
+    """What shares a long run or a volume stays in one process: a folder, or else a file. Said before xdist looks."""
     for item in items:
         folder, _, file = item.nodeid.partition("::")[0].rpartition("/")
         item.add_marker(pytest.mark.xdist_group(file if folder == "tests" else folder))
