@@ -202,6 +202,7 @@ def test_nothing_is_loaded_per_job(bench):
         (payload(config={"reference_image_url": "https://a.example/b.png"}), "in your own folder"),
         (payload(config={"pipeline": "img2img"}), "has no reference image"),
     ],
+    ids=["foreign queue", "unknown type", "too long", "nobody's", "foreign reference", "no reference"],
 )
 def test_a_job_that_cannot_be_made_fails_with_a_sentence_and_the_worker_goes_on(bench, body, sentence):
     at = bench()
