@@ -20,6 +20,7 @@ def test_batches_of_six_hide_the_delivery_of_those_before(models: Path):
 
 
 def test_quick_single_pictures_hide_uploads_that_last_longer_than_their_making(models: Path):
+    """Here making and marking share the cores with whatever else runs, so this holds the order of things only."""
     result = measure(TINY, models, images=1, jobs=10, latency=2.0)
-    assert result.ratio <= LIMIT, str(result)
+    assert result.wall < (result.making + result.jobs * result.delivery) / 2, str(result)
     assert result.delivery >= 2.0
