@@ -19,8 +19,8 @@ LAYERS = {
     "2a": "queue rows storage chain signers credentials callback web places fetch references picture "
     "decoder erasure",
     "2b": "compiled gpu turn weights watermark watermark_net scorers flaws media engines",
-    "3": "account worker endings claiming enhancing bringing making writing parcel packing withdrawal delivery dispatch "
-    "lease outbox second_try supervisor reconciler keeper slot process safety",
+    "3": "account worker endings claiming enhancing bringing making writing parcel packing withdrawal delivery "
+    "dispatch lease outbox second_try supervisor reconciler keeper slot process safety",
     "4": "guards removal marks kinds boot pulse volume cli ops __main__ __init__",
     "double": "testing kept fakes local tiny",
 }

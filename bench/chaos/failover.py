@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import tempfile
 import threading
 import time
@@ -12,9 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import valkey
+
 from bench.chaos.history import Finding, check
 from bench.chaos.lane import KINDS, Lane
-from bench.chaos.nursery import Child, Nursery
+from bench.chaos.nursery import Nursery
 from workers.errors import Unreachable
 from workers.kinds import open_callbacks, open_queue
 from workers.local.redis import RedisServer
@@ -58,7 +59,7 @@ def fail_over(nursery: Nursery, jobs: int, *, reconciles: bool = True, seed: int
         while len(lane.acknowledged) < jobs:
             for _ in range(AT_A_TIME):
                 lane.submit(luck.choice(KINDS), "a lighthouse at dusk", num_images=1)
-            with _frozen(workers if not times else []):
+            with _paused(redis, KINDS if not times else ()):
                 _set_back(lane, redis, luck)
             times += 1
             time.sleep(luck.uniform(*BETWEEN))
@@ -78,15 +79,19 @@ def _set_back(lane: Lane, redis: RedisServer, luck: random.Random) -> None:
 
 
 @contextmanager
-def _frozen(workers: Sequence[Child]) -> Iterator[None]:
+def _paused(redis: RedisServer, kinds: Sequence[str]) -> Iterator[None]:
     """What is acknowledged meanwhile is certain to be forgotten: nobody is quick enough to finish it before."""
-    for worker in workers:
-        worker.send(signal.SIGSTOP)
+    keys = [f"{kind}_queue:paused" for kind in kinds]
+    if not keys:
+        yield
+        return
+    with valkey.Valkey.from_url(redis.url) as client:
+        client.mset(dict.fromkeys(keys, "1"))
     try:
         yield
     finally:
-        for worker in workers:
-            worker.send(signal.SIGCONT)
+        with valkey.Valkey.from_url(redis.url) as client:
+            client.delete(*keys)
 
 
 def _is_over(lane: Lane, reconciles: bool) -> bool:

@@ -31,6 +31,7 @@ LEASE = 1.0
 SCALE = 1 / 16
 LIMIT = 60.0
 PAUSE = 0.02
+MEASURED = ("timings", "idle_share", "memory", "enhancement_details")
 LASTING = frozenset({"queue:schema", *(f"{kind}_queue:{part}" for kind in KINDS for part in ("fence", "dead"))})
 """The only keys that stay for ever; the dead list is bounded."""
 
@@ -186,7 +187,7 @@ def events(log: Path) -> Iterator[Mapping[str, Any]]:
 def _word(callback: Callback, *, anew: bool) -> Word:
     metadata = dict(callback.body.get("metadata") or {})
     fence = metadata.pop("fence", None)
-    for measured in ("attempt", "timings") if anew else ("attempt",):
+    for measured in ("attempt", *MEASURED) if anew else ("attempt",):
         metadata.pop(measured, None)
     effect = json.dumps({**callback.body, "metadata": metadata}, sort_keys=True)
     return Word(
