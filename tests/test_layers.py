@@ -16,8 +16,7 @@ LAYERS = {
     "0": "records crash fence errors claim job loras character payload guide resolve watch verdict",
     "1": "emphasis settings environment known logs stop heartbeat prompt prompt_rules report staged veil wear "
     "ledger estimates",
-    "2a": "queue rows storage chain signers credentials callback web places fetch references picture "
-    "decoder erasure",
+    "2a": "queue rows storage chain signers credentials callback web places fetch references picture decoder erasure",
     "2b": "compiled gpu turn weights watermark watermark_net scorers flaws media engines",
     "3": "account worker endings claiming enhancing bringing making writing parcel packing withdrawal delivery "
     "dispatch lease outbox second_try supervisor reconciler keeper slot process safety",
