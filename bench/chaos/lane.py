@@ -99,7 +99,9 @@ class Lane:
             "DRAIN_SECONDS": str(drain),
             "MODEL_ROOT": str(self.folder),
             "OUTBOX_DIR": str(self.folder / volume),
-            "AUDIT_DIR": str(self.folder / "audit"),
+            "AUDIT_DIR": str(
+                runs / "audit"
+            ),  # a frozen process may hold its chain, and two of one name never live at once
             "OURVIDZ_RUN_DIR": str(runs),
             "DEVICE": "cpu",
             "LOG_FORMAT": "json",
