@@ -30,9 +30,9 @@ THUMBNAIL_QUALITY = 90  # at 80 one bit in sixteen of a mark is lost
 PRESETS = {"fast": "veryfast", "high": "medium"}
 ENCODER_THREADS = 4  # x264 writes other bytes for another number of threads: never the machine's own
 BT709 = 1
-OTHER_COLOUR = 64.0
-"""How far a file's mean colour may be from that of the pixels. Compression moves a picture by two or three levels, but
-noise, seen at a few hundred places, by more than twelve: this catches a file that is blank, not one that is coarse."""
+ACROSS = 256
+OTHER_COLOUR = 12.0
+"""How far a file's mean colour may be from that of the pixels: compression moves it by two or three levels."""
 Colour = tuple[float, float, float]
 _EXIF, _USER_COMMENT = 0x8769, 0x9286
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -244,8 +244,9 @@ def _measure_video(path: Path, middle: int) -> _Measured:
 
 
 def _colour(frame: NDArray[np.uint8]) -> Colour:
-    """Mean red, green and blue of every fourth pixel to either side."""
-    red, green, blue = (float(frame[::4, ::4, channel].mean()) for channel in range(3))
+    """Mean red, green and blue of some sixty thousand pixels, or all: among fewer, noise changes its mean once coded."""
+    apart = max(1, min(frame.shape[:2]) // ACROSS)
+    red, green, blue = (float(frame[::apart, ::apart, channel].mean()) for channel in range(3))
     return red, green, blue
 
 
