@@ -16,7 +16,7 @@ from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
 from workers.local.stack import LocalStack
 
-pytest_plugins = ["pod", "office", "queue_shop", "queue_worlds"]
+pytest_plugins = ["pod", "office", "queue_shop", "queue_worlds", "tests.workbench"]
 
 # Thread pools of several processes on few cores wait for each other at every barrier; torch is not imported yet.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

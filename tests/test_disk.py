@@ -13,7 +13,7 @@ import pytest
 
 from tests.pod import ask
 from tests.support import wait_until
-from tests.test_worker import Bench, payload
+from tests.workbench import Bench, payload
 from workers.outbox import MIB, Outbox, volume_fault
 
 ring2 = pytest.mark.ring2

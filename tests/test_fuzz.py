@@ -23,7 +23,7 @@ from tests.guarding import guarded
 from tests.hostile_messages import JOB, TYPES, VALUES, messages
 from tests.receiver import Receiver, running_receiver
 from tests.support import wait_until
-from tests.test_worker import PRESETS, Bench
+from tests.workbench import PRESETS, Bench
 from workers import payload
 from workers import storage as storage_module
 from workers.callback import build

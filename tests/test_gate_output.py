@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.guarding import ADULT, audited, guarded
-from tests.test_worker import Bench, payload
+from tests.workbench import Bench, payload
 from workers.claim import Claim
 from workers.errors import EngineBroken
 from workers.job import Job, Output

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.support import wait_until
-from tests.test_worker import Bench, payload
+from tests.workbench import Bench, payload
 from workers.claiming import Claimer
 from workers.errors import Unreachable
 from workers.fakes import FakeEngine

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 from tests.support import wait_until
-from tests.test_worker import USER, Bench, payload
+from tests.workbench import USER, payload
 from workers.errors import Rejected, Unreachable
 from workers.fakes import FakeEngine
 from workers.job import Picture
@@ -28,19 +28,6 @@ class Shelf:
         if len(self.asked) <= self.failures:
             raise Unreachable("storage answered 503")
         return {reference.role: PICTURE for reference in wanted}
-
-
-@pytest.fixture
-def bench(tmp_path):
-    made: list[Bench] = []
-
-    def make(**parts) -> Bench:
-        made.append(Bench(tmp_path, **parts))
-        return made[-1].start()
-
-    yield make
-    for each in made:
-        each.finish()
 
 
 @pytest.fixture

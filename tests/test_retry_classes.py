@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support import wait_until
-from tests.test_worker import USER, Bench, job_id_of, payload
+from tests.workbench import USER, job_id_of, payload
 from workers import gpu, media, storage
 from workers.endings import MAX_ATTEMPTS, RETRY_DELAYS
 from workers.errors import EngineBroken, Rejected, Unreachable
@@ -46,19 +45,6 @@ def delays(monkeypatch) -> list[float]:
     monkeypatch.setattr("workers.delivery.jittered", hurry)
     monkeypatch.setattr("workers.delivery.BACK_OFF", (0.01,))
     return asked
-
-
-@pytest.fixture
-def bench(tmp_path) -> Iterator[Callable[..., Bench]]:
-    made: list[Bench] = []
-
-    def make(**parts) -> Bench:
-        made.append(Bench(tmp_path, **parts))
-        return made[-1].start()
-
-    yield make
-    for each in made:
-        each.finish()
 
 
 def engine_that(deed: Failing) -> FakeEngine:

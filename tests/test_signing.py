@@ -12,7 +12,7 @@ from tests.double import USER
 from tests.pod import Pod
 from tests.signer import TOKEN, SigningServer, running_signer
 from tests.support import wait_until
-from tests.test_worker import Bench, payload
+from tests.workbench import Bench, payload
 from workers import credentials, delivery
 from workers.errors import Unreachable
 from workers.local.stack import LocalStack

@@ -9,23 +9,10 @@ import pytest
 
 from tests.guarding import ADULT, audited, guarded
 from tests.support import wait_until
-from tests.test_worker import USER, Bench, job_id_of, payload
+from tests.workbench import USER, Bench, job_id_of, payload
 from workers.errors import Unreachable
 from workers.fakes import FakeEngine, MemoryStorage, unreachable
 from workers.testing import MemoryQueue
-
-
-@pytest.fixture
-def bench(tmp_path):
-    made: list[Bench] = []
-
-    def make(**parts) -> Bench:
-        made.append(Bench(tmp_path, **parts))
-        return made[-1].start()
-
-    yield make
-    for each in made:
-        each.finish()
 
 
 class SlowShelf(MemoryStorage):

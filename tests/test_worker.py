@@ -2,155 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import threading
 import time
 import uuid
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from tests.guarding import guarded
 from tests.support import wait_until
-from workers import media
-from workers.claiming import Claimer
-from workers.dispatch import Dispatch
+from tests.workbench import USER, Bench, job_id_of, payload
 from workers.errors import ClaimLost, EngineBroken, Rejected, Unreachable
-from workers.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage, unreachable
-from workers.guards import Guards
-from workers.lease import FRESH, Leases
-from workers.making import Maker
-from workers.outbox import Outbox
-from workers.parcel import Parcel, Sign, Way
-from workers.prompt import compose
-from workers.prompt_rules import load_rules
-from workers.references import References
+from workers.fakes import CallbackRecorder, FakeEngine, MemoryStorage, unreachable
+from workers.lease import FRESH
 from workers.report import Report
-from workers.settings import load_presets
-from workers.stop import Stop
 from workers.testing import MemoryQueue
-from workers.turn import NoTurn
 from workers.verdict import Verdict
-from workers.worker import Worker, Workplace
-
-USER = "11111111-2222-4333-8444-555555555555"
-PRESETS = load_presets()
-
-
-def payload(job_type: str = "image_fast", job_id: str | None = None, **values: object) -> str:
-    job = {"id": job_id or str(uuid.uuid4()), "type": job_type, "user_id": USER, "prompt": "a red bicycle"}
-    return json.dumps(job | values)
-
-
-def job_id_of(body: str) -> str:
-    return json.loads(body)["id"]
-
-
-def encode(output, folder: Path, parcel: Parcel):
-    facts = {"media": parcel.params.media, "fps": parcel.params.fps, "quality": parcel.params.quality}
-    return media.encode(output, folder, limit=parcel.limit, text={}, thumbnail=False, **facts)
-
-
-def sign(path: Path) -> None:
-    """As if."""
-
-
-@dataclass
-class Bench:
-    """A worker of one kind in a thread of this process, with doubles around it."""
-
-    folder: Path
-    kind: str = "wan"
-    queue: MemoryQueue = field(default_factory=MemoryQueue)
-    engine: FakeEngine = field(default_factory=lambda: FakeEngine(steps=2))
-    storage: MemoryStorage = field(default_factory=MemoryStorage)
-    callbacks: CallbackRecorder = field(default_factory=CallbackRecorder)
-    references: References = field(default_factory=lambda: References("https://a.supabase.co", "key", frozenset()))
-    lease: float = 45.0
-    grace: float = 10.0
-    guards: Guards | None = None
-    sign: Sign = sign
-    exit_code: int | None = None
-
-    def __post_init__(self) -> None:
-        self.stop = Stop()
-        self.outbox = Outbox(self.folder / "outbox", min_free=0)
-        self.leases = Leases(self.queue, interval=self.lease / 4.5)
-        guards = self.guards or guarded(self.folder)
-        doors = (self.outbox, self.queue, self.storage, self.callbacks, self.leases)
-        way = Way(*doors, encode, self.sign, guards.inspection)
-        self.dispatch = Dispatch(way, on_room=self.stop.wake)
-        rules = load_rules()
-        self.maker = Maker(
-            kind=self.kind,
-            worker="test",
-            presets=PRESETS,
-            engine=self.engine,
-            enhancer=FakeEnhancer(),
-            gate=guards.gate,
-            compose=functools.partial(compose, rules=rules, count=self.engine.count_tokens),
-            scale=1 / 16,
-            references=self.references,
-        )
-        self.claimer = Claimer(self.queue, self.stop, poll=0.05, lease=self.lease)
-        self.worker = Worker(
-            Workplace(
-                maker=self.maker,
-                claimer=self.claimer,
-                queue=self.queue,
-                leases=self.leases,
-                dispatch=self.dispatch,
-                outbox=self.outbox,
-                stop=self.stop,
-                turn=NoTurn(),
-                poll=0.05,
-                grace=self.grace,
-                step_limit=20.0,
-            )
-        )
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> Bench:
-        self.leases.start(lambda: None)
-        self.dispatch.start()
-        self._thread.start()
-        return self
-
-    def _run(self) -> None:
-        self.exit_code = self.worker.run()
-
-    def finish(self) -> int:
-        if self._thread.is_alive():
-            self.stop.request()
-        self._thread.join(15)
-        assert not self._thread.is_alive()
-        self.stop.close()
-        return self.exit_code
-
-    def push(self, *bodies: str) -> list[str]:
-        for body in bodies:
-            self.queue.push(body)
-        return [job_id_of(body) for body in bodies]
-
-    def ends(self, count: int = 1) -> list:
-        """The terminal outcomes, once there are so many and every claim is settled."""
-        wait_until(lambda: len(self.callbacks.outcomes) >= count and not self.leases.tokens, limit=15)
-        return self.callbacks.outcomes
-
-
-@pytest.fixture
-def bench(tmp_path):
-    made: list[Bench] = []
-
-    def make(**parts) -> Bench:
-        made.append(Bench(tmp_path, **parts))
-        return made[-1].start()
-
-    yield make
-    for each in made:
-        each.finish()
 
 
 def test_a_job_travels_from_the_queue_to_an_accepted_callback(bench):
@@ -313,11 +177,12 @@ def test_an_unforeseen_error_is_tried_again_and_at_last_told_to_the_user(bench, 
 
 
 def test_a_job_that_killed_two_workers_is_not_run_again(bench):
-    queue = MemoryQueue(lease=0.01)
+    hours = 0
+    queue = MemoryQueue(clock=lambda: hours * 3600)
     queue.push(payload())
     for token in ("a" * 32, "b" * 32):
         queue.claim(token)
-        time.sleep(0.02)
+        hours += 1
     at = bench(queue=queue)
     (outcome,) = at.ends()
     assert outcome.status == "failed"

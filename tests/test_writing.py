@@ -8,26 +8,13 @@ import uuid
 import httpx
 import pytest
 from double import USER
-from test_worker import Bench, payload
 
+from tests.workbench import payload
 from workers.callback import build
 from workers.errors import Rejected
 from workers.job import WRITTEN, Outcome
 from workers.kinds import KINDS, _ranks
 from workers.settings import load_presets
-
-
-@pytest.fixture
-def bench(tmp_path):
-    made: list[Bench] = []
-
-    def make(**parts) -> Bench:
-        made.append(Bench(tmp_path, **parts))
-        return made[-1].start()
-
-    yield make
-    for each in made:
-        each.finish()
 
 
 def asking(**values: object) -> str:

@@ -244,7 +244,7 @@ def _measure_video(path: Path, middle: int) -> _Measured:
 
 
 def _colour(frame: NDArray[np.uint8]) -> Colour:
-    """Mean red, green and blue of some sixty thousand pixels, or all: among fewer, noise changes its mean once coded."""
+    """Mean red, green and blue of some sixty thousand pixels: among fewer, noise changes its mean once coded."""
     apart = max(1, min(frame.shape[:2]) // ACROSS)
     red, green, blue = (float(frame[::apart, ::apart, channel].mean()) for channel in range(3))
     return red, green, blue
