@@ -21,11 +21,11 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from workers import heartbeat
 from workers.cli.small import write_volume
-from workers.fakes import FakeEngine, no_objections
 from workers.kinds import KINDS
 from workers.local.stack import LocalStack
+from workers.supervision import heartbeat
+from workers.testing.fakes import FakeEngine, no_objections
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY = 86_400

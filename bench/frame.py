@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from workers import gpu
+from workers.card import gpu
 
 HEAD = "| what | plain, s | ours, s | times | floor, s | of floor | fidelity |"
 

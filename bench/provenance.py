@@ -24,16 +24,17 @@ from rich.progress import track
 from bench.copies import FILMS, STILLS, encoded
 from bench.frame import psnr, say
 from bench.pictures import Pixels, moving, rich, smooth
-from workers import gpu, media
-from workers.chain import keys_in
+from workers import media
+from workers.card import gpu
 from workers.cli.evidence import Examiner, Mark
-from workers.credentials import Claims, sign
 from workers.job import Output
+from workers.provenance.chain import keys_in
+from workers.provenance.credentials import Claims, sign
+from workers.provenance.signers import LocalSigner
+from workers.provenance.watermark import Watermark
 from workers.safety.mark import bits_of, code_of
 from workers.safety.mark_text import GENERATOR, SOURCE_TYPE, VERSION
-from workers.signers import LocalSigner
 from workers.watch import Watch
-from workers.watermark import Watermark
 
 KNOWN_JOBS = 1000
 SDXL_SECONDS, VIDEO_SECONDS = 2.84, 26.0

@@ -21,7 +21,7 @@ from bench.frame import psnr
 from toys.__main__ import WEIGHTS
 from toys.detect import look
 from toys.measure import Case, cases, picture, sdxl_engine, share
-from workers.weights import quiet_libraries
+from workers.card.weights import quiet_libraries
 
 TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 QUESTIONS = ("colour", "place")

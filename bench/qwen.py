@@ -16,17 +16,17 @@ from typing import Any
 import torch
 
 from bench.frame import Ceilings, Row, ceilings, footprint, head, interleaved, say, table_head, timed
-from workers import gpu
+from workers.card import gpu
+from workers.card.weights import quiet_libraries
 from workers.engines.qwen import step
 from workers.engines.qwen.decode import Question, answer
 from workers.engines.qwen.decoder import Decoder
 from workers.engines.qwen.engine import QwenEnhancer
 from workers.engines.qwen.snapshot import find_snapshot
 from workers.engines.qwen.step import Sampling
-from workers.prompt_rules import load_rules
+from workers.prompting.rules import load_rules
 from workers.tiny import qwen as tiny
 from workers.watch import Watch
-from workers.weights import quiet_libraries
 
 TRUE = {
     "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,

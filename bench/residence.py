@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.frame import say
-from workers import gpu
+from workers.card import gpu
 
 POLL = 0.02
 PROMPT = "a lighthouse at dusk"
@@ -114,7 +114,7 @@ def arrival(children: dict[str, Child], frames: int) -> None:
 
 def serve(kind: str, asked: argparse.Namespace) -> None:
     """A child's whole life."""
-    from workers.turn import Turn
+    from workers.card.turn import Turn
     from workers.watch import Watch
 
     device = "cpu" if asked.small else "cuda"
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
-        from workers.weights import quiet_libraries
+        from workers.card.weights import quiet_libraries
 
         quiet_libraries()
         serve(asked.child, asked)

@@ -25,9 +25,9 @@ from rich.table import Table
 
 from tests.queue_bench import NAME, connect, id_of, new_id, new_token, socket_queue
 from workers.claim import Beat
+from workers.delivery.report import Report
 from workers.job import Delivery, Outcome
 from workers.local.redis import RedisServer
-from workers.report import Report
 
 SEED = 7
 RANKS = {"sdxl_image_fast": 0, "sdxl_image_high": 1}

@@ -19,14 +19,15 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UniPCMultistepScheduler
 
 from bench.frame import Ceilings, Row, ceilings, footprint, head, interleaved, psnr, say, table_head, timed
-from workers import gpu, media
-from workers.delivery import ENCODERS
+from workers import media
+from workers.card import gpu
+from workers.card.weights import quiet_libraries
+from workers.delivery.courier import ENCODERS
 from workers.engines.sdxl import SdxlEngine, load
 from workers.job import Output, SamplingParams
 from workers.settings import CONFIG_DIR
 from workers.tiny import sdxl as tiny
 from workers.watch import Watch
-from workers.weights import quiet_libraries
 
 TFLOP_PER_STEP, TFLOP_PER_DECODE = 2 * 6.76, 10.5
 """Of one image of 1024x1024: a step has a forward pass with the prompt and one with the negative prompt."""

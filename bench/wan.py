@@ -21,14 +21,14 @@ from typing import Any
 import torch
 
 from bench.frame import Ceilings, Row, ceilings, footprint, head, interleaved, psnr, say, table_head, timed
-from workers import gpu
+from workers.card import gpu
+from workers.card.weights import quiet_libraries
 from workers.engines.wan import WanEngine
 from workers.engines.wan.originals import TOKENIZER
 from workers.job import SamplingParams
 from workers.settings import CONFIG_DIR
 from workers.tiny import wan as tiny
 from workers.watch import Watch
-from workers.weights import quiet_libraries
 
 TFLOP = {1: (9.28, 15.0), 81: (566.0, 285.0)}
 """Frames -> a step with both texts; text encoder and VAE together. At 480x832."""

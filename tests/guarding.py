@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workers.fakes import FakeScorer
-from workers.guards import Guards
 from workers.safety.audit import Chain, Key, Record, records
 from workers.safety.gate import Policy, SafetyGate
+from workers.safety.guards import Guards
 from workers.safety.inspection import Inspection
 from workers.safety.lexicon import load_lexicon
 from workers.safety.output import Screen
 from workers.safety.reference import ReferenceGate
 from workers.safety.registry import Registry
-from workers.scorers import fingerprint
+from workers.safety.scorers import fingerprint
+from workers.testing.fakes import FakeScorer
 
 SECRET = "a secret for consents"
 SFW, ADULT = Policy(), Policy("adult", "sfw")

@@ -13,14 +13,14 @@ from double import service
 from queue_bench import LEASE, SocketConnection, connect, new_token
 
 from workers import payload
+from workers.delivery.report import Report
 from workers.job import Delivery, Outcome
 from workers.kinds import KINDS, open_callbacks
 from workers.local.stack import LocalStack
 from workers.queue.upstash import UpstashQueue
-from workers.reconciler import Reconciler
-from workers.report import Report
-from workers.rows import JobRows
 from workers.settings import Settings, load_presets
+from workers.supabase.rows import JobRows
+from workers.supervision.reconciler import Reconciler
 
 PRESETS = load_presets()
 

@@ -32,7 +32,7 @@ def write_scorer(path: Path, *, slope: float = 0.0, offset: float = 40.0, shape:
 
 def write_manifest(folder: Path, **tables: dict[str, object]) -> Path:
     """The shipped manifest with further tables."""
-    from workers.staged import MANIFEST
+    from workers.safety.staged import MANIFEST
 
     lines = [MANIFEST.read_text()]
     for name, values in tables.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.ledger import Entry, File
+from workers.supervision.ledger import Entry, File
 
 
 def entry(job_type: str = "image_fast", status: str = "completed", **fields) -> Entry:

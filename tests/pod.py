@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.support import post, wait_until
-from workers import heartbeat
 from workers.local.stack import LocalStack
+from workers.supervision import heartbeat
 
 ROOT = Path(__file__).resolve().parent.parent
 START = 30.0

@@ -14,7 +14,7 @@ from support import RunningGateway
 
 from workers.local.redis import RedisServer
 from workers.queue.upstash import UpstashQueue
-from workers.testing import MemoryQueue
+from workers.testing.queue import MemoryQueue
 
 
 class World(Protocol):

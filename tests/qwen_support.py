@@ -10,7 +10,7 @@ import pytest
 from workers.engines.qwen.decode import Answer
 from workers.engines.qwen.engine import QwenEnhancer
 from workers.engines.qwen.snapshot import Variant, find_snapshot
-from workers.prompt_rules import load_rules
+from workers.prompting.rules import load_rules
 from workers.watch import Watch
 
 RULES = load_rules().enhance

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from workers.chain import Keys, keys_in
+from workers.provenance.chain import Keys, keys_in
 
 TOKEN = "planted-signer-token"
 

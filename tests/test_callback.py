@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 from receiver import Answer, Receiver, running_receiver
 
-from workers.callback import CallbackClient, build, build_processing, sign
+from workers.delivery.verdict import PARK_ABOVE, SCHEDULE, Verdict, next_delay
 from workers.errors import Unreachable
 from workers.job import Delivery, Outcome
-from workers.verdict import PARK_ABOVE, SCHEDULE, Verdict, next_delay
+from workers.supabase.callback import CallbackClient, build, build_processing, sign
 
 USER = "11111111-2222-4333-8444-555555555555"
 JOB = "b91f0000-0000-4000-8000-000000000001"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.drawn import animated, clip, png, turned
 from workers.errors import Rejected
-from workers.picture import decode_clip, is_clip
+from workers.references.picture import decode_clip, is_clip
 
 
 def frames(data: bytes, count: int = 81, size: tuple[int, int] = (32, 32)) -> np.ndarray:

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from tests.signer import TOKEN, SigningServer, running_signer
-from workers import chain, credentials
-from workers.chain import Keys, keys_in
-from workers.credentials import Claims, Credential, Signatory, SigningError
 from workers.errors import Misconfigured, Unreachable
 from workers.job import Output
 from workers.media import PARAMETERS, XMP, encode
+from workers.provenance import chain, credentials
+from workers.provenance.chain import Keys, keys_in
+from workers.provenance.credentials import Claims, Credential, Signatory, SigningError
+from workers.provenance.signers import LocalSigner, RemoteSigner
 from workers.safety.mark_text import GENERATOR, SOURCE_TYPE, VERSION
-from workers.signers import LocalSigner, RemoteSigner
 
 CLAIMS = Claims(GENERATOR, VERSION, SOURCE_TYPE, "a title")
 TEXT = {PARAMETERS: "a lighthouse at dusk", XMP: "<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"}

@@ -14,7 +14,7 @@ import pytest
 from tests.pod import ask
 from tests.support import wait_until
 from tests.workbench import Bench, payload
-from workers.outbox import MIB, Outbox, volume_fault
+from workers.delivery.outbox import MIB, Outbox, volume_fault
 
 ring2 = pytest.mark.ring2
 MEMORY = Path("/dev/shm")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engines.qwen.guard import Verdict, content_words, judge, words
-from workers.prompt_rules import load_rules
+from workers.prompting.rules import load_rules
 
 RULES = load_rules().enhance.guard
 

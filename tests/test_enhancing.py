@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from workers.enhancing import account, enhanced
 from workers.errors import Rejected
-from workers.fakes import FakeEnhancer
 from workers.job import Job, Rating
-from workers.prompt import Enhancement
+from workers.prompting.enhancing import account, enhanced
+from workers.prompting.prompt import Enhancement
+from workers.testing.fakes import FakeEnhancer
 from workers.watch import Watch
 
 JOB = Job(id="1", type="image7b_fast_enhanced", user_id="2", prompt="a red bicycle", compel_weights="(rust:1.2)")

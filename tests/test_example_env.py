@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.environment import worker_environment
 from workers.settings import Settings, load_settings
+from workers.supervision.environment import worker_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = (ROOT / "config" / "example.env").read_text().splitlines()

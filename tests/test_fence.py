@@ -14,7 +14,7 @@ from workers.errors import Cancelled, ClaimLost, Unreachable
 from workers.job import Artifact
 from workers.lease import SURE, Leases
 from workers.local.stack import LocalStack
-from workers.storage import SupabaseStorage
+from workers.supabase.storage import SupabaseStorage
 from workers.watch import Watch
 
 TOKEN = "t" * 32

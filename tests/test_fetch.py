@@ -15,13 +15,13 @@ from PIL import Image
 
 from tests.hostile import ADDRESSES, FOLDER, HOST, OTHER, PUBLIC_ADDRESSES, URLS, USER
 from tests.tls import TlsServer, certificate, drip, response
-from workers import fetch as module
-from workers import references
 from workers.errors import Rejected, Unreachable
-from workers.fetch import Doors, connect, download, is_public, resolve
 from workers.job import Reference
-from workers.places import ELSEWHERE, Abroad, Stored, locate
-from workers.references import References
+from workers.references import fetch as module
+from workers.references import loading as references
+from workers.references.fetch import Doors, connect, download, is_public, resolve
+from workers.references.loading import References
+from workers.references.places import ELSEWHERE, Abroad, Stored, locate
 
 HOSTS = frozenset({HOST})
 HOME = f"https://{HOST}"

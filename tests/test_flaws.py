@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from wan_support import PICTURE
 
-from workers.flaws import find
 from workers.job import Guide, Output
+from workers.making.flaws import find
 
 HEIGHT, WIDTH, FRAMES = 240, 416, 17
 ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]

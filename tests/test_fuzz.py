@@ -25,17 +25,17 @@ from tests.receiver import Receiver, running_receiver
 from tests.support import wait_until
 from tests.workbench import PRESETS, Bench
 from workers import payload
-from workers import storage as storage_module
-from workers.callback import build
 from workers.claim import Claim
 from workers.errors import Rejected
-from workers.fakes import FakeEngine
 from workers.job import Artifact, Delivery, Outcome, SamplingParams
-from workers.making import Maker, waited
-from workers.prompt import compose
-from workers.prompt_rules import load_rules
+from workers.making.maker import Maker, waited
+from workers.prompting.prompt import compose
+from workers.prompting.rules import load_rules
 from workers.resolve import FRAMES, GUIDANCE, SEEDS, SHIFT, STEPS
-from workers.storage import SupabaseStorage
+from workers.supabase import storage as storage_module
+from workers.supabase.callback import build
+from workers.supabase.storage import SupabaseStorage
+from workers.testing.fakes import FakeEngine
 from workers.watch import Watch
 
 USER = "11111111-2222-4333-8444-555555555555"

@@ -19,7 +19,7 @@ from workers.payload import parse
 from workers.safety.block import Blocked
 from workers.safety.output import sampled
 from workers.safety.registry import Entry
-from workers.scorers import fingerprint
+from workers.safety.scorers import fingerprint
 from workers.watch import Watch
 
 USER, JOB = "11111111-2222-4333-8444-555555555555", "22222222-2222-4333-8444-555555555555"

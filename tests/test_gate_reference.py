@@ -15,7 +15,7 @@ from workers.job import Job, Picture
 from workers.safety.block import Blocked
 from workers.safety.reference import sign_consent
 from workers.safety.registry import Entry
-from workers.scorers import fingerprint
+from workers.safety.scorers import fingerprint
 
 USER, OTHER = "11111111-2222-4333-8444-555555555555", "99999999-2222-4333-8444-555555555555"
 CONSENT, FAR = "77777777-2222-4333-8444-555555555555", 4_000_000_000

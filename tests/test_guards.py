@@ -8,11 +8,11 @@ import pytest
 
 from tests.onnx_models import write_manifest
 from workers.errors import Misconfigured
-from workers.fakes import no_objections
-from workers.guards import open_guards
 from workers.safety.audit import records
+from workers.safety.guards import open_guards
 from workers.safety.persons import key
 from workers.settings import Settings
+from workers.testing.fakes import no_objections
 
 REQUIRED = ("supabase_url", "supabase_service_key", "upstash_redis_rest_url", "upstash_redis_rest_token")
 

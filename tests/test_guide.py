@@ -9,9 +9,9 @@ import pytest
 
 from tests.test_payload import JOB
 from workers.errors import Rejected
-from workers.guide import account, settled, skipped
 from workers.job import Picture
 from workers.payload import parse
+from workers.references.guide import account, settled, skipped
 from workers.resolve import resolve
 from workers.settings import load_presets
 

@@ -11,9 +11,9 @@ from tests.support import wait_until
 from tests.workbench import Bench, payload
 from workers.claiming import Claimer
 from workers.errors import Unreachable
-from workers.fakes import FakeEngine
 from workers.stop import Stop
-from workers.testing import MemoryQueue
+from workers.testing.fakes import FakeEngine
+from workers.testing.queue import MemoryQueue
 
 HELD_UP = "a frozen lake"
 

@@ -11,7 +11,7 @@ from test_prompt import FITTED, SDXL, SHIPPED, job, tokens
 from workers.errors import Misconfigured, Rejected
 from workers.job import Lora, SamplingParams
 from workers.loras import LoraFile, triggers
-from workers.prompt import compose
+from workers.prompting.prompt import compose
 from workers.resolve import resolve
 from workers.settings import CONFIG_DIR, load_models
 from workers.volume import find_models, lost_loras

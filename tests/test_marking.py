@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.chain import keys_in
 from workers.claim import Claim
-from workers.credentials import ROOM
+from workers.delivery.parcel import Parcel
 from workers.job import Output, SamplingParams
 from workers.kinds import make_encode
-from workers.marks import make_sign, open_watermark
 from workers.media import PARAMETERS, XMP
-from workers.parcel import Parcel
+from workers.provenance.chain import keys_in
+from workers.provenance.credentials import ROOM
+from workers.provenance.marks import make_sign, open_watermark
 from workers.safety.mark import bits_of, code_of
 from workers.settings import Settings
 

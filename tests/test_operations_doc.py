@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workers.keeper import View
 from workers.ops import events
 from workers.ops.board import Board
 from workers.ops.card import CardNow
 from workers.ops.metrics import exposition
 from workers.ops.routes import Desk
 from workers.settings import Settings
-from workers.slot import State
+from workers.supervision.keeper import View
+from workers.supervision.slot import State
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "operations.md").read_text()

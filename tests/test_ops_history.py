@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from ops_support import entry
 
-from workers import ledger
 from workers.job import Delivery, Outcome
 from workers.ops.history import ROW, Archive, Ring, bucketed
 from workers.ops.status import job as shown
 from workers.ops.status import merged
 from workers.ops.table import costs, table
 from workers.settings import load_presets
+from workers.supervision import ledger
 
 PRESETS = load_presets()
 MINUTE = 1_700_000_040 // 60 * 60

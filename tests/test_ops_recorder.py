@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from ops_support import entry
 
-from workers import estimates, ledger
+from workers import estimates
 from workers.claim import Sight
 from workers.errors import Unreachable
-from workers.heartbeat import Heartbeat
-from workers.keeper import View
 from workers.ops import recorder as recording
 from workers.ops.board import Board
 from workers.ops.feed import Feed
@@ -21,7 +19,10 @@ from workers.ops.history import Archive, Ring
 from workers.ops.recorder import Books, Recorder
 from workers.ops.terms import terms_of
 from workers.settings import Settings, load_presets
-from workers.slot import State
+from workers.supervision import ledger
+from workers.supervision.heartbeat import Heartbeat
+from workers.supervision.keeper import View
+from workers.supervision.slot import State
 
 
 def unseen(_kind: str) -> Sight:

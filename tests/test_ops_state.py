@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from ops_support import entry
 
-from workers import estimates, heartbeat
+from workers import estimates
 from workers.claim import Sight
 from workers.estimates import Estimates, learn
-from workers.heartbeat import Heartbeat
-from workers.keeper import View
 from workers.ops.board import SILENT, STUCK, Board
 from workers.ops.meter import Meter
 from workers.ops.odometer import Odometer
-from workers.slot import State
+from workers.supervision import heartbeat
+from workers.supervision.heartbeat import Heartbeat
+from workers.supervision.keeper import View
+from workers.supervision.slot import State
 from workers.watch import ORDER, Watch
 
 ROOT = Path(__file__).resolve().parent.parent

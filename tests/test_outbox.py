@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from workers.delivery.outbox import Outbox, Sealed
 from workers.job import Artifact
-from workers.outbox import Outbox, Sealed
 
 JOB = "b91f6c1e-3c5d-4f67-9a1b-2f0c5d7e8a90"
 USER = "11111111-2222-4333-8444-555555555555"

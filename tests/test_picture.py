@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from workers import picture as module
-from workers.decoder import LIMITS, MAX_PIXELS
 from workers.errors import Rejected
-from workers.picture import decode
+from workers.references import picture as module
+from workers.references.decoder import LIMITS, MAX_PIXELS
+from workers.references.picture import decode
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
@@ -216,6 +216,7 @@ def test_the_decoder_is_given_no_secret(tmp_path, monkeypatch):
 
 
 def test_the_decoder_cannot_outgrow_its_limits():
-    code = "import resource as r; from workers.decoder import *; main(); print([r.getrlimit(w) for w in LIMITS])"
+    code = "import resource as r; from workers.references.decoder import *; main(); "
+    code += "print([r.getrlimit(w) for w in LIMITS])"
     done = subprocess.run([sys.executable, "-c", code], input=plain(), capture_output=True, check=True)
     assert done.stdout.endswith(str([(most, most) for most in LIMITS.values()]).encode() + b"\n")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.job import Job, Preset
-from workers.prompt import compose
-from workers.prompt_rules import load_rules
+from workers.prompting.prompt import compose
+from workers.prompting.rules import load_rules
 
 SHIPPED = load_rules()
 FITTED = load_rules(budget="fit")

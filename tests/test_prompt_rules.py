@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workers.errors import Misconfigured
-from workers.prompt_rules import RULES, load_rules
+from workers.prompting.rules import RULES, load_rules
 
 
 def broken(tmp_path: Path, old: str, new: str) -> list[str]:

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_prompt import CRITICAL, FITTED, SDXL, SHIPPED, WAN_IMAGE, WAN_VIDEO, job, terms
 
-from workers import emphasis
+from workers.card.weights import quiet_libraries
 from workers.engines.sdxl.encode import split, tokenize
 from workers.engines.sdxl.load import tokenizers
 from workers.job import Preset
-from workers.prompt import compose
-from workers.weights import quiet_libraries
+from workers.prompting import emphasis
+from workers.prompting.prompt import compose
 
 PRESETS = (SDXL, WAN_IMAGE, WAN_VIDEO)
 BICYCLE = "a red bicycle"

@@ -13,15 +13,15 @@ from hypothesis.stateful import run_state_machine_as_test
 from queue_bench import LEASE, NAME, SocketConnection, claimed, connect, id_of, job, run_down, socket_queue
 from test_queue_machine import EXAMPLES, PATIENCE, QueueMachine, chosen_settings
 
-from workers import heartbeat
+from workers.delivery.outbox import RECORD, Outbox, Sealed
+from workers.delivery.report import Report
 from workers.errors import Misconfigured
-from workers.heartbeat import Heartbeat
 from workers.job import Artifact, Delivery, Outcome
 from workers.local.redis import RedisServer
-from workers.outbox import RECORD, Outbox, Sealed
 from workers.queue import scripts
 from workers.queue.upstash import UpstashQueue
-from workers.report import Report
+from workers.supervision import heartbeat
+from workers.supervision.heartbeat import Heartbeat
 
 FIRST_CLAIM = (Path(__file__).parent / "predecessor" / "claim.lua").read_text()
 FIRST_KEYS = 8

@@ -19,7 +19,7 @@ from workers.engines.qwen.engine import REMEMBERED, QwenEnhancer
 from workers.engines.qwen.snapshot import Variant, find_snapshot
 from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted
 from workers.job import Media
-from workers.prompt import Enhancement
+from workers.prompting.prompt import Enhancement
 from workers.watch import Watch
 
 pytestmark = pytest.mark.pipelines
@@ -85,7 +85,7 @@ ELSEWHERE = """
 import sys
 from pathlib import Path
 from workers.engines.qwen.engine import QwenEnhancer
-from workers.prompt_rules import load_rules
+from workers.prompting.rules import load_rules
 from workers.watch import Watch
 rules = load_rules().enhance.model_copy(update={"max_new_tokens": 64})
 made = QwenEnhancer(Path(sys.argv[1]), device="cpu", variant="base", rules=rules)

@@ -122,7 +122,7 @@ def test_a_damaged_snapshot_is_not_loaded(
 def test_importing_the_enhancer_imports_no_heavy_library() -> None:
     heavy = ("torch", "transformers", "diffusers", "numpy", "PIL", "av", "tokenizers")
     code = (
-        "import sys, workers.prompt, workers.engines.qwen.engine, workers.tiny.qwen\n"
+        "import sys, workers.prompting.prompt, workers.engines.qwen.engine, workers.tiny.qwen\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     root = Path(__file__).resolve().parent.parent

@@ -12,7 +12,7 @@ from queue_bench import new_token, run_down
 from support import wait_until
 
 from workers import payload
-from workers.reconciler import LOST, made_at, rebuilt
+from workers.supervision.reconciler import LOST, made_at, rebuilt
 
 
 def test_a_redis_that_comes_back_from_an_older_copy_loses_no_job(office: Office) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from workers import gpu
-from workers.wear import GIB, MAX_CARD_GROWTH, Ceilings, Wear, memory
+from workers.card import gpu
+from workers.supervision.wear import GIB, MAX_CARD_GROWTH, Ceilings, Wear, memory
 
 ring2 = pytest.mark.ring2
 

@@ -11,12 +11,12 @@ import pytest
 
 from tests.double import OTHER, USER, upload
 from tests.drawn import animated, bomb, clip, halves, png
-from workers import references as module
 from workers.errors import Rejected, Unreachable
 from workers.job import Reference
 from workers.local.stack import LocalStack
-from workers.places import ELSEWHERE
-from workers.references import References
+from workers.references import loading as module
+from workers.references.loading import References
+from workers.references.places import ELSEWHERE
 
 CLIP = "video_fast"
 CONTENT = {"mp4": "video/mp4"}

@@ -9,8 +9,8 @@ import pytest
 from tests.support import wait_until
 from tests.workbench import USER, payload
 from workers.errors import Rejected, Unreachable
-from workers.fakes import FakeEngine
 from workers.job import Picture
+from workers.testing.fakes import FakeEngine
 
 PICTURE = Picture((2, 1), bytes(6), sha256="ab" * 32)
 PLACE = f"{USER}/picture.png"

@@ -8,13 +8,15 @@ import pytest
 
 from tests.support import wait_until
 from tests.workbench import USER, job_id_of, payload
-from workers import gpu, media, storage
+from workers import media
+from workers.card import gpu
+from workers.delivery.verdict import Verdict, jittered
 from workers.endings import MAX_ATTEMPTS, RETRY_DELAYS
 from workers.errors import EngineBroken, Rejected, Unreachable
-from workers.fakes import CallbackRecorder, FakeEngine, MemoryStorage
 from workers.media import MediaError
-from workers.storage import Refused
-from workers.verdict import Verdict, jittered
+from workers.supabase import storage
+from workers.supabase.storage import Refused
+from workers.testing.fakes import CallbackRecorder, FakeEngine, MemoryStorage
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -42,8 +44,8 @@ def delays(monkeypatch) -> list[float]:
         return 0.01
 
     monkeypatch.setattr("workers.endings.jittered", hurry)
-    monkeypatch.setattr("workers.delivery.jittered", hurry)
-    monkeypatch.setattr("workers.delivery.BACK_OFF", (0.01,))
+    monkeypatch.setattr("workers.delivery.courier.jittered", hurry)
+    monkeypatch.setattr("workers.delivery.courier.BACK_OFF", (0.01,))
     return asked
 
 
@@ -203,7 +205,7 @@ def test_a_volume_that_fails_costs_no_attempt(bench, delays, monkeypatch, number
 def test_a_callback_is_repeated_as_its_answer_says_and_the_picture_is_not_made_again(
     bench, monkeypatch, verdict, status, calls
 ):
-    monkeypatch.setattr("workers.verdict.SCHEDULE", (0.01, 0.01))
+    monkeypatch.setattr("workers.delivery.verdict.SCHEDULE", (0.01, 0.01))
     at = bench(callbacks=CallbackRecorder([verdict]))
     at.push(payload())
     wait_until(lambda: len(at.callbacks.outcomes) == calls and not at.leases.tokens)

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from workers.errors import Unreachable
 from workers.local.serving import LocalServer
-from workers.rows import JobRows
+from workers.supabase.rows import JobRows
 
 
 def test_open_jobs_come_with_what_is_needed_to_look_for_them_oldest_first(office: Office) -> None:

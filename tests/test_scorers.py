@@ -12,8 +12,8 @@ from PIL import Image
 from tests.onnx_models import write_manifest, write_scorer
 from workers.errors import Misconfigured
 from workers.safety.copies import NEAR, distance
-from workers.scorers import fingerprint, open_scorers
-from workers.staged import load_manifest
+from workers.safety.scorers import fingerprint, open_scorers
+from workers.safety.staged import load_manifest
 
 YEARS = {"slope": 60.0, "offset": 10.0}
 """A white picture is of somebody aged 70, a black one of somebody aged 10."""

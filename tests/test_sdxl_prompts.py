@@ -10,10 +10,10 @@ import torch
 from offline import offline
 from sdxl_support import generate, pixels, tiny_engine
 
-from workers import emphasis
 from workers.engines.conditioning import Conditioning
 from workers.engines.sdxl import SdxlEngine
 from workers.engines.sdxl.encode import TextEncoder, Token, split
+from workers.prompting import emphasis
 from workers.watch import Watch
 
 pytestmark = pytest.mark.pipelines

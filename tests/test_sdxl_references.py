@@ -15,8 +15,8 @@ from tests.drawn import halves
 from workers.engines.sdxl import SdxlEngine, fast, schedulers, vae
 from workers.engines.sdxl.adapter import AdapterFiles
 from workers.errors import Interrupted, Misconfigured, Rejected
-from workers.guide import REFERENCE
 from workers.job import Guide, Picture
+from workers.references.guide import REFERENCE
 from workers.tiny import adapter as tiny_adapter
 from workers.tiny import sdxl as tiny
 from workers.watch import Watch

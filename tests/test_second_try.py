@@ -12,17 +12,17 @@ import pytest
 from test_prompt import SHIPPED, WAN_VIDEO
 from wan_support import PICTURE
 
-from workers import flaws, second_try
 from workers.claim import Claim
+from workers.delivery.parcel import Parcel
 from workers.errors import Rejected
-from workers.fakes import FakeEngine
 from workers.job import Job, Output, Rating, SamplingParams
-from workers.making import Maker
-from workers.parcel import Parcel
-from workers.prompt import compose
+from workers.making import flaws, second_try
+from workers.making.maker import Maker
+from workers.making.second_try import APART, FAILED, Made
+from workers.prompting.prompt import compose
 from workers.resolve import stable_size
-from workers.second_try import APART, FAILED, Made
 from workers.settings import load_presets
+from workers.testing.fakes import FakeEngine
 from workers.watch import Watch
 
 WIDE = replace(PICTURE, width=112, height=64, seeds=(5, 6, 7))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.environment import worker_environment
 from workers.errors import Misconfigured
 from workers.settings import Settings, load_models, load_presets, load_settings, size_scale
+from workers.supervision.environment import worker_environment
 
 REQUIRED = {
     "SUPABASE_URL": "https://project.supabase.co",

@@ -13,9 +13,10 @@ from tests.pod import Pod
 from tests.signer import TOKEN, SigningServer, running_signer
 from tests.support import wait_until
 from tests.workbench import Bench, payload
-from workers import credentials, delivery
+from workers.delivery import courier
 from workers.errors import Unreachable
 from workers.local.stack import LocalStack
+from workers.provenance import credentials
 
 
 class Signer:
@@ -36,7 +37,7 @@ class Signer:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
-    monkeypatch.setattr(delivery, "BACK_OFF", (0.01,))
+    monkeypatch.setattr(courier, "BACK_OFF", (0.01,))
     made: list[Bench] = []
 
     def make(**parts: object) -> Bench:
@@ -83,7 +84,7 @@ def test_while_files_wait_no_more_jobs_are_claimed_than_memory_holds(bench):
 
 
 def test_what_cannot_be_signed_is_not_delivered(bench, monkeypatch):
-    monkeypatch.setattr(delivery, "RETRY_AFTER", 0.01)
+    monkeypatch.setattr(courier, "RETRY_AFTER", 0.01)
     at = bench(sign=Signer(credentials.SigningError("no")))
     at.push(payload())
     (outcome,) = at.ends()

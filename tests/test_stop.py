@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers import heartbeat
 from workers.stop import Stop
+from workers.supervision import heartbeat
 
 LONG = 20.0
 SOON = 5.0

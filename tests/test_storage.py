@@ -11,7 +11,7 @@ from receiver import Answer, Receiver, running_receiver
 
 from workers.errors import Rejected, Unreachable
 from workers.job import Artifact, Delivery
-from workers.storage import Refused, SupabaseStorage
+from workers.supabase.storage import Refused, SupabaseStorage
 
 USER = "11111111-2222-4333-8444-555555555555"
 JOB = "b91f0000-0000-4000-8000-000000000001"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from workers import heartbeat, process
-from workers.heartbeat import Heartbeat
-from workers.slot import Exited, Pace, Ready, Spawned, Standing, State, Stopping, next_state
+from workers.supervision import heartbeat, process
+from workers.supervision.heartbeat import Heartbeat
+from workers.supervision.slot import Exited, Pace, Ready, Spawned, Standing, State, Stopping, next_state
 
 HERE = Path(__file__).parent
 PACE = Pace()

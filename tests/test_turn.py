@@ -11,8 +11,8 @@ import time
 import pytest
 
 from tests.support import wait_until
+from workers.card.turn import Turn
 from workers.errors import Interrupted
-from workers.turn import Turn
 from workers.watch import Watch
 
 

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from tests.support import TOKEN, run
+from workers.delivery.outbox import Outbox, Sealed
+from workers.delivery.report import Report
 from workers.job import Artifact, Outcome
-from workers.outbox import Outbox, Sealed
 from workers.queue.upstash import UpstashQueue
-from workers.report import Report
-from workers.veil import Veil
+from workers.safety.veil import Veil
 
 USER, JOB = "11111111-2222-4333-8444-555555555555", "22222222-2222-4333-8444-555555555555"
 WORDS = "a marigold in a blue pot"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from wan_support import forbid_network
 
-from workers import weights
+from workers.card import weights
 from workers.engines.wan import convert, pipeline
 from workers.errors import Interrupted, Misconfigured
 from workers.tiny import wan as tiny

@@ -13,8 +13,8 @@ from wan_support import PICTURE, forbid_network, loaded
 
 from workers.engines.wan import WanEngine
 from workers.engines.wan.schedulers import SOLVERS
-from workers.guide import FIRST, LAST, REFERENCE
 from workers.job import Guide, Picture
+from workers.references.guide import FIRST, LAST, REFERENCE
 from workers.tiny import wan as tiny
 from workers.watch import Watch
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from wan_support import PICTURE, loaded
 
-from workers import compiled
+from workers.card import compiled
 from workers.engines.wan import WanEngine, fused
 from workers.engines.wan.denoise import denoise, one_by_one
 from workers.engines.wan.schedulers import SOLVERS

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from bench.pictures import moving, rich
-from workers import watermark_net
 from workers.errors import Interrupted, Misconfigured
 from workers.job import Output
+from workers.provenance import watermark_net
+from workers.provenance.watermark import Detector, Reading, Watermark
 from workers.safety.mark import bits_of, code_in, code_of
 from workers.watch import Watch
-from workers.watermark import Detector, Reading, Watermark
 
 KEY, JOB = b"k" * 32, "b91f0000-0000-4000-8000-000000000001"
 CODE = code_of(JOB, KEY)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers import gpu, weights
+from workers.card import gpu, weights
 from workers.errors import EngineBroken, Interrupted, Misconfigured
 
 pytestmark = pytest.mark.pipelines
@@ -30,7 +30,7 @@ def raising(error: Exception) -> Callable[[], str]:
 def test_importing_what_makes_pictures_imports_no_heavy_library() -> None:
     script = f"""
 import importlib, pkgutil, sys
-import workers.engines, workers.tiny, workers.gpu, workers.weights
+import workers.engines, workers.tiny, workers.card.gpu, workers.card.weights
 for package in (workers.engines, workers.tiny):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)

@@ -11,8 +11,8 @@ from tests.guarding import ADULT, audited, guarded
 from tests.support import wait_until
 from tests.workbench import USER, Bench, job_id_of, payload
 from workers.errors import Unreachable
-from workers.fakes import FakeEngine, MemoryStorage, unreachable
-from workers.testing import MemoryQueue
+from workers.testing.fakes import FakeEngine, MemoryStorage, unreachable
+from workers.testing.queue import MemoryQueue
 
 
 class SlowShelf(MemoryStorage):
@@ -35,8 +35,8 @@ class SlowShelf(MemoryStorage):
 
 @pytest.mark.parametrize("fails", [0, 2])
 def test_objects_of_a_job_cancelled_during_its_upload_are_deleted(bench, monkeypatch, fails):
-    monkeypatch.setattr("workers.delivery.BACK_OFF", (0.05,))
-    monkeypatch.setattr("workers.withdrawal.PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("workers.delivery.courier.BACK_OFF", (0.05,))
+    monkeypatch.setattr("workers.delivery.withdrawal.PAUSES", (0.01, 0.01, 0.01))
     shelf = SlowShelf(fails)
     at = bench(kind="sdxl", storage=shelf, lease=0.4)
     (job,) = at.push(payload("sdxl_image_fast"))

@@ -9,12 +9,12 @@ import pytest
 
 from tests.support import wait_until
 from tests.workbench import USER, Bench, job_id_of, payload
+from workers.delivery.report import Report
+from workers.delivery.verdict import Verdict
 from workers.errors import ClaimLost, EngineBroken, Rejected, Unreachable
-from workers.fakes import CallbackRecorder, FakeEngine, MemoryStorage, unreachable
 from workers.lease import FRESH
-from workers.report import Report
-from workers.testing import MemoryQueue
-from workers.verdict import Verdict
+from workers.testing.fakes import CallbackRecorder, FakeEngine, MemoryStorage, unreachable
+from workers.testing.queue import MemoryQueue
 
 
 def test_a_job_travels_from_the_queue_to_an_accepted_callback(bench):
@@ -104,7 +104,7 @@ def test_an_upload_that_does_not_get_through_is_repeated_without_a_second_genera
 
 
 def test_a_callback_that_fails_at_first_is_sent_again(bench, monkeypatch):
-    monkeypatch.setattr("workers.verdict.SCHEDULE", (0.05, 0.05))
+    monkeypatch.setattr("workers.delivery.verdict.SCHEDULE", (0.05, 0.05))
     at = bench(callbacks=CallbackRecorder([Verdict("retry", "503"), Verdict("wait_for_link", "400")]))
     at.push(payload())
     assert len(at.ends(3)) == 3
@@ -140,8 +140,8 @@ def test_a_job_that_was_delivered_is_not_told_to_have_failed_when_its_ack_finds_
 
 
 def test_a_callback_that_must_wait_long_is_parked_and_costs_no_attempt(bench, monkeypatch):
-    monkeypatch.setattr("workers.verdict.SCHEDULE", (0.5,))
-    monkeypatch.setattr("workers.delivery.PARK_ABOVE", 0.1)
+    monkeypatch.setattr("workers.delivery.verdict.SCHEDULE", (0.5,))
+    monkeypatch.setattr("workers.delivery.courier.PARK_ABOVE", 0.1)
     at = bench(callbacks=CallbackRecorder([Verdict("retry", "503")]))
     (job,) = at.push(payload())
     wait_until(lambda: at.callbacks.outcomes and not at.leases.tokens)
@@ -151,7 +151,7 @@ def test_a_callback_that_must_wait_long_is_parked_and_costs_no_attempt(bench, mo
 
 
 def test_a_batch_is_said_twice_where_rows_may_appear_late(bench, monkeypatch):
-    monkeypatch.setattr("workers.delivery.REPEAT_COMPLETED_AFTER", 0.1)
+    monkeypatch.setattr("workers.delivery.courier.REPEAT_COMPLETED_AFTER", 0.1)
     at = bench(kind="sdxl", callbacks=CallbackRecorder(repeats=True))
     at.push(payload("sdxl_image_fast"), payload("sdxl_image_fast", config={"num_images": 1}))
     outcomes = at.ends(3)
@@ -254,7 +254,7 @@ def test_files_that_an_earlier_claim_left_are_delivered_without_the_card(bench, 
 
 
 def test_files_that_can_never_be_delivered_are_given_up_in_the_end(bench, monkeypatch):
-    monkeypatch.setattr("workers.delivery.RETRY_AFTER", 0.02)
+    monkeypatch.setattr("workers.delivery.courier.RETRY_AFTER", 0.02)
     at = bench(storage=MemoryStorage(fail=lambda _: {}["a fault of our own"]))
     at.push(payload())
     (outcome,) = at.ends()

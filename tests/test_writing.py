@@ -10,11 +10,11 @@ import pytest
 from double import USER
 
 from tests.workbench import payload
-from workers.callback import build
 from workers.errors import Rejected
 from workers.job import WRITTEN, Outcome
 from workers.kinds import KINDS, _ranks
 from workers.settings import load_presets
+from workers.supabase.callback import build
 
 
 def asking(**values: object) -> str:

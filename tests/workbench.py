@@ -14,21 +14,21 @@ import pytest
 from tests.guarding import guarded
 from tests.support import wait_until
 from workers import media
+from workers.card.turn import NoTurn
 from workers.claiming import Claimer
-from workers.dispatch import Dispatch
-from workers.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage
-from workers.guards import Guards
+from workers.delivery.dispatch import Dispatch
+from workers.delivery.outbox import Outbox
+from workers.delivery.parcel import Parcel, Sign, Way
 from workers.lease import Leases
-from workers.making import Maker
-from workers.outbox import Outbox
-from workers.parcel import Parcel, Sign, Way
-from workers.prompt import compose
-from workers.prompt_rules import load_rules
-from workers.references import References
+from workers.making.maker import Maker
+from workers.prompting.prompt import compose
+from workers.prompting.rules import load_rules
+from workers.references.loading import References
+from workers.safety.guards import Guards
 from workers.settings import load_presets
 from workers.stop import Stop
-from workers.testing import MemoryQueue
-from workers.turn import NoTurn
+from workers.testing.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage
+from workers.testing.queue import MemoryQueue
 from workers.worker import Worker, Workplace
 
 USER = "11111111-2222-4333-8444-555555555555"

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from workers.card.gpu import pick_device
+from workers.card.weights import quiet_libraries
 from workers.cli.small import HUGGINGFACE, MANIFEST
-from workers.gpu import pick_device
-from workers.weights import quiet_libraries
 
 WEIGHTS = Path(__file__).with_name("weights")
 MODELS = ("sdxl", "qwen", "wan")

@@ -1,4 +1,4 @@
-"""What stands around a caption in this deployment: style words and negatives, as `workers.prompt` adds them."""
+"""What stands around a caption in this deployment: style words and negatives, as jobs have them added."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from toys.words import padded
 from workers.job import Job, Media
-from workers.prompt import compose
-from workers.prompt_rules import PromptRules, load_rules
+from workers.prompting.prompt import compose
+from workers.prompting.rules import PromptRules, load_rules
 from workers.settings import load_presets
 
 EVERYDAY = (

@@ -11,7 +11,7 @@ from toys.loop import Chance, Loss
 from toys.words import describe, partly, sentence, tags
 from toys.world import MOTIONS, any_wish, fill
 from workers.job import Media
-from workers.prompt_rules import Template, load_rules
+from workers.prompting.rules import Template, load_rules
 from workers.tiny.qwen import END, TURN, TURN_END
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from workers.claim import Claim
-from workers.ledger import Note, entry_of
+from workers.delivery.report import Report
 from workers.logs import log
-from workers.report import Report
+from workers.supervision.ledger import Note, entry_of
 from workers.watch import Watch, rounded, spent
 
 

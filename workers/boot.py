@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from workers import claiming, estimates, gpu, heartbeat, ledger, logs
+from workers import claiming, estimates, logs
+from workers.card import gpu
+from workers.card.turn import NoTurn, Turn
 from workers.claiming import Claimer
-from workers.dispatch import RELEASE_SECONDS, Dispatch
-from workers.environment import worker_environment
+from workers.delivery.dispatch import RELEASE_SECONDS, Dispatch
+from workers.delivery.outbox import DAY, Outbox
+from workers.delivery.parcel import Way
 from workers.errors import Misconfigured, Unreachable
 from workers.estimates import Estimates
-from workers.guards import open_guards
-from workers.heartbeat import Heartbeat
-from workers.keeper import Hooks
 from workers.kinds import (
     KINDS,
     make_encode,
@@ -38,24 +38,26 @@ from workers.kinds import (
 from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
-from workers.marks import make_sign
 from workers.ops.events import counter_for
 from workers.ops.meter import Meter, beats_of
 from workers.ops.room import Room, count_here, open_room
-from workers.outbox import DAY, Outbox
-from workers.parcel import Way
-from workers.process import Slot, take_lock
-from workers.pulse import Vitals, each_second
+from workers.provenance.marks import make_sign
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
+from workers.safety.guards import open_guards
 from workers.safety.inspection import Inspection
 from workers.settings import WRONG_VALUE, Settings, load_models
-from workers.slot import UNREACHABLE, Pace
 from workers.stop import Stop
-from workers.supervisor import supervise
-from workers.turn import NoTurn, Turn
+from workers.supervision import heartbeat, ledger
+from workers.supervision.environment import worker_environment
+from workers.supervision.heartbeat import Heartbeat
+from workers.supervision.keeper import Hooks
+from workers.supervision.process import Slot, take_lock
+from workers.supervision.pulse import Vitals, each_second
+from workers.supervision.slot import UNREACHABLE, Pace
+from workers.supervision.supervisor import supervise
+from workers.supervision.wear import GIB, memory
 from workers.volume import models_of
-from workers.wear import GIB, memory
 from workers.worker import Worker, Workplace
 
 ROOT = Path(__file__).resolve().parent.parent

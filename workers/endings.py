@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from workers import crash
 from workers.claim import Claim
-from workers.dispatch import Dispatch
+from workers.delivery.dispatch import Dispatch
+from workers.delivery.report import Report
+from workers.delivery.verdict import jittered
 from workers.errors import Rejected, Unreachable
 from workers.logs import describe, log
-from workers.report import Report
-from workers.verdict import jittered
 from workers.watch import Watch
 
 MAX_ATTEMPTS = 3

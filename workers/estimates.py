@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
 
-from workers.ledger import Entry
+from workers.supervision.ledger import Entry
 from workers.watch import ORDER
 
 FILE = "estimates.json"

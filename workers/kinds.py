@@ -10,33 +10,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workers import flaws, gpu, heartbeat, media
-from workers.callback import CallbackClient
-from workers.credentials import ROOM
+from workers import media
+from workers.card import gpu
+from workers.card.turn import NoTurn, Turn
+from workers.delivery.parcel import Encode, Parcel
 from workers.engines.loras import Shelf
-from workers.enhancing import Enhancer
-from workers.guards import OpenScorers
 from workers.job import WRITTEN, Artifact, Output, Preset
-from workers.making import Engine, Maker
-from workers.marks import open_watermark, texts_of
-from workers.parcel import Encode, Parcel
-from workers.prompt import compose
-from workers.prompt_rules import PromptRules, load_rules
+from workers.making import flaws
+from workers.making.maker import Engine, Maker
+from workers.prompting.enhancing import Enhancer
+from workers.prompting.prompt import compose
+from workers.prompting.rules import PromptRules, load_rules
+from workers.provenance.credentials import ROOM
+from workers.provenance.marks import open_watermark, texts_of
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
 from workers.queue.wake import WakeUps
-from workers.reconciler import Reconciler
-from workers.references import References
+from workers.references.loading import References
 from workers.resolve import scaled
-from workers.rows import JobRows
 from workers.safety.gate import SafetyGate
-from workers.scorers import open_scorers
+from workers.safety.guards import OpenScorers
+from workers.safety.scorers import open_scorers
+from workers.safety.veil import Veil
 from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
-from workers.storage import SupabaseStorage
-from workers.turn import NoTurn, Turn
-from workers.veil import Veil
+from workers.supabase.callback import CallbackClient
+from workers.supabase.rows import JobRows
+from workers.supabase.storage import SupabaseStorage
+from workers.supervision import heartbeat
+from workers.supervision.reconciler import Reconciler
+from workers.supervision.wear import GIB, Ceilings, Wear
 from workers.volume import adapter_files, vace_folder
-from workers.wear import GIB, Ceilings, Wear
 
 SHARED_BUCKET_LIMIT = 2**30
 

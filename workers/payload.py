@@ -8,9 +8,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from workers.character import texts_of_character
 from workers.errors import Rejected
 from workers.job import UUID, Job, Rating, Reference
+from workers.references.character import texts_of_character
 
 MAX_ENVELOPE = 256 * 1024
 MAX_PROMPT = 4_000

@@ -6,9 +6,9 @@ import hashlib
 from typing import Any, TypeGuard
 
 from workers.errors import Rejected
-from workers.guide import guide_for
 from workers.job import Job, Preset, SamplingParams, Size
 from workers.loras import Offered, wanted
+from workers.references.guide import guide_for
 
 STEPS = (1, 60)
 GUIDANCE = (1.0, 12.0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from workers.card.weights import check_safetensors
 from workers.engines.qwen import snapshot
 from workers.engines.sdxl import load as sdxl
 from workers.engines.sdxl.adapter import ENCODER_WEIGHTS, GROUPS, AdapterFiles
@@ -17,7 +18,6 @@ from workers.engines.wan.vace import present as vace_present
 from workers.errors import Misconfigured
 from workers.loras import LoraFile
 from workers.settings import ModelFiles, Settings, size_scale
-from workers.weights import check_safetensors
 
 PARTS = ("transformer", "vae", "text_encoder")
 

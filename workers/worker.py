@@ -11,18 +11,18 @@ from typing import Any, Protocol
 from workers import crash, payload
 from workers.claim import Claim
 from workers.claiming import Claimer
-from workers.dispatch import Dispatch
+from workers.delivery.dispatch import Dispatch
+from workers.delivery.outbox import Outbox
 from workers.endings import GAVE_UP, MAX_ATTEMPTS, Case, Endings, Queue
 from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected
 from workers.job import WRITTEN, Job
 from workers.lease import Leases
 from workers.logs import log
-from workers.making import Maker, waited
-from workers.outbox import Outbox
+from workers.making.maker import Maker, waited
+from workers.making.writing import write
 from workers.stop import Stop
+from workers.supervision.wear import Wear
 from workers.watch import Watch, spent
-from workers.wear import Wear
-from workers.writing import write
 
 MAX_CRASHES = 2
 MAX_DELIVERIES = 6

@@ -17,19 +17,21 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from workers import boot, claiming, crash, delivery, endings, kinds, payload, verdict, web
+from workers import boot, claiming, crash, endings, kinds, payload
 from workers.claim import Claim
-from workers.fakes import FakeEngine, FakeEnhancer, no_objections
+from workers.delivery import courier, verdict
 from workers.job import Output, SamplingParams
 from workers.lease import Leases
 from workers.queue import rest
+from workers.supabase import web
+from workers.testing.fakes import FakeEngine, FakeEnhancer, no_objections
 from workers.watch import Watch
 
 ssl.create_default_context = functools.cache(ssl.create_default_context)  # reading the store costs 20 ms a client
 HANG = 3600.0
 SUPERVISED = """
 from bench.chaos import child
-from workers import heartbeat
+from workers.supervision import heartbeat
 
 order = {order!r}
 if heartbeat.generation() > 1:
@@ -119,10 +121,10 @@ def _prepare(order: Mapping[str, Any]) -> None:
 def _hurry(factor: float) -> None:
     """Every wait of minutes that is not under test becomes one of seconds."""
     claiming.BACK_OFF = tuple(seconds / factor for seconds in claiming.BACK_OFF)
-    delivery.BACK_OFF = tuple(seconds / factor for seconds in delivery.BACK_OFF)
-    delivery.REPEAT_COMPLETED_AFTER /= factor
-    delivery.RETRY_AFTER /= factor
-    delivery.PARK_ABOVE /= factor
+    courier.BACK_OFF = tuple(seconds / factor for seconds in courier.BACK_OFF)
+    courier.REPEAT_COMPLETED_AFTER /= factor
+    courier.RETRY_AFTER /= factor
+    courier.PARK_ABOVE /= factor
     verdict.SCHEDULE = tuple(seconds / factor for seconds in verdict.SCHEDULE)
     endings.RETRY_DELAYS = tuple(seconds / factor for seconds in endings.RETRY_DELAYS)
     rest.PLAN_PAUSE /= factor

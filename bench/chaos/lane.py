@@ -19,11 +19,11 @@ import valkey
 from bench.chaos.history import TERMINAL, History, Hold, Word, Write
 from bench.chaos.nursery import ROOT, Child, Nursery
 from workers.crash import VARIABLE
+from workers.delivery.outbox import Outbox
 from workers.local.redis import RedisServer
 from workers.local.stack import LocalStack
 from workers.local.supabase.job_callback import Callback
 from workers.local.supabase.storage import Put
-from workers.outbox import Outbox
 
 KINDS = ("sdxl", "wan")
 TYPES = {"sdxl": "sdxl_image_fast", "wan": "image_fast"}

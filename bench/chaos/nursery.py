@@ -18,13 +18,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from workers import heartbeat
-from workers.heartbeat import Heartbeat
 from workers.local.tether import die_with
+from workers.supervision import heartbeat
+from workers.supervision.heartbeat import Heartbeat
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 30.0
-MODULES = ("workers.boot", "workers.media", "workers.fakes", "bench.chaos.child", "numpy", "PIL.PngImagePlugin", "av")
+MODULES = (
+    "workers.boot",
+    "workers.media",
+    "workers.testing.fakes",
+    "bench.chaos.child",
+    "numpy",
+    "PIL.PngImagePlugin",
+    "av",
+)
 
 
 class Child:

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workers.heartbeat import RUN_DIR, Heartbeat
-from workers.keeper import View
 from workers.kinds import KINDS, open_queue
-from workers.ledger import FOLDER, Entry, File, writer
 from workers.local.stack import LocalStack
 from workers.ops.history import Ring
 from workers.ops.room import ADDRESS, count_here, open_room
 from workers.settings import Settings, load_settings
-from workers.slot import State
+from workers.supervision.heartbeat import RUN_DIR, Heartbeat
+from workers.supervision.keeper import View
+from workers.supervision.ledger import FOLDER, Entry, File, writer
+from workers.supervision.slot import State
 
 MINUTE = 60
 USER = "11111111-1111-4111-8111-111111111111"

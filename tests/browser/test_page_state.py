@@ -8,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from workers.slot import State
+from workers.supervision.slot import State
 
 MARKUP = '<img src=x onerror="document.title=1"><script>document.title=2</script>"&amp;'
 JOB = "22222222-2222-4222-8222-222222222222"

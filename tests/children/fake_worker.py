@@ -6,8 +6,8 @@ import os
 import sys
 
 from workers.boot import run_worker
-from workers.fakes import FakeEngine, no_objections
 from workers.kinds import KINDS, Kind
+from workers.testing.fakes import FakeEngine, no_objections
 
 kind, steps, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 engine = FakeEngine(seconds, steps)

@@ -7,11 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from workers.keeper import Hooks
 from workers.logs import configure, log
-from workers.process import Slot
-from workers.slot import Pace
-from workers.supervisor import supervise
+from workers.supervision.keeper import Hooks
+from workers.supervision.process import Slot
+from workers.supervision.slot import Pace
+from workers.supervision.supervisor import supervise
 
 WORKER = Path(__file__).with_name("worker.py")
 

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from workers import heartbeat
-from workers.heartbeat import Heartbeat
 from workers.stop import Stop
+from workers.supervision import heartbeat
+from workers.supervision.heartbeat import Heartbeat
 
 NAME, BEHAVIOUR = sys.argv[1:3]
 JOURNAL = Path(os.environ["JOURNAL"])

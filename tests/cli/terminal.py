@@ -13,9 +13,9 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from workers.cli.app import app
+from workers.delivery.report import Report
 from workers.job import Delivery, Outcome
 from workers.payload import parse
-from workers.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "22222222-2222-4222-8222-222222222222"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.signer import TOKEN, SigningServer, running_signer
-from workers import watermark_net
-from workers.chain import MARK_KEY, keys_in
 from workers.cli.checks import Finding, findings, marks
 from workers.known import known_settings
+from workers.provenance import watermark_net
+from workers.provenance.chain import MARK_KEY, keys_in
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 

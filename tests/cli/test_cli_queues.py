@@ -10,9 +10,10 @@ import httpx
 import pytest
 from terminal import call, call_json, claimed, completed
 
-from workers import estimates, heartbeat
-from workers.heartbeat import Heartbeat
+from workers import estimates
 from workers.payload import parse
+from workers.supervision import heartbeat
+from workers.supervision.heartbeat import Heartbeat
 
 
 def given_up(queue, reason: str = "callback gone") -> str:

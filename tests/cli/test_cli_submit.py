@@ -11,10 +11,10 @@ from terminal import USER, call, call_json, claimed, completed, start
 
 from workers.claim import Beat
 from workers.cli.follow import ended, follow
+from workers.delivery.report import Report
 from workers.errors import Rejected
 from workers.kinds import open_queue
 from workers.payload import parse
-from workers.report import Report
 from workers.resolve import resolve
 from workers.settings import load_presets
 

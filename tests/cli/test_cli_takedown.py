@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from tests.guarding import guarded
 from tests.test_scorers import COPIES, scene
 from workers.cli.app import app
-from workers.erasure import Erasure
-from workers.guards import open_audit
+from workers.delivery.outbox import Outbox, Sealed
 from workers.job import Artifact, Job, Output, Picture
 from workers.kinds import open_storage, open_veil
-from workers.outbox import Outbox, Sealed
 from workers.safety.audit import records
 from workers.safety.block import Blocked
+from workers.safety.guards import open_audit
 from workers.safety.inspection import Inspection
+from workers.supabase.erasure import Erasure
 
 pytestmark = pytest.mark.ring2
 
@@ -151,7 +151,7 @@ def test_forgetting_somebody_else_than_a_user_is_refused(settings):
 
 
 def test_a_users_folder_is_listed_page_by_page(made, stack, settings, monkeypatch):
-    monkeypatch.setattr("workers.erasure.PAGE", 2)
+    monkeypatch.setattr("workers.supabase.erasure.PAGE", 2)
     for seed in range(5):
         made.job(scene(seed, 64))
     project = Erasure(settings.supabase_url, settings.supabase_service_key.get_secret_value())

@@ -13,16 +13,16 @@ from terminal import call
 
 from bench.pictures import rich
 from workers import media
-from workers.chain import Keys, keys_in
-from workers.credentials import Claims, sign
 from workers.job import Output
+from workers.provenance.chain import Keys, keys_in
+from workers.provenance.credentials import Claims, sign
+from workers.provenance.signers import LocalSigner
+from workers.provenance.watermark import Watermark
 from workers.safety.mark import bits_of, code_of
 from workers.safety.mark_text import GENERATOR, SOURCE_TYPE, VERSION, Making, texts
 from workers.safety.registry import Entry, Registry
-from workers.scorers import fingerprint
-from workers.signers import LocalSigner
+from workers.safety.scorers import fingerprint
 from workers.watch import Watch
-from workers.watermark import Watermark
 
 pytestmark = pytest.mark.pipelines
 

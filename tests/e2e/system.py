@@ -14,8 +14,8 @@ from typing import Any
 
 from support import wait_until
 
-from workers import heartbeat
-from workers.heartbeat import Heartbeat
+from workers.supervision import heartbeat
+from workers.supervision.heartbeat import Heartbeat
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = Path(__file__).with_name("offline")

@@ -12,8 +12,8 @@ from messages import PRESETS
 from PIL import Image
 from runs import PLANTED, Run
 
-from workers import credentials
-from workers.chain import Keys, keys_in
+from workers.provenance import credentials
+from workers.provenance.chain import Keys, keys_in
 from workers.safety.mark_text import GENERATOR, SOURCE_TYPE
 
 pytestmark = pytest.mark.ring2

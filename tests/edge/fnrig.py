@@ -15,9 +15,9 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from workers.callback import sign
 from workers.local.edge.stack import EdgeStack
 from workers.local.stack import SECRET
+from workers.supabase.callback import sign
 
 PROMPT = "a lighthouse at dusk"
 KEYS = {

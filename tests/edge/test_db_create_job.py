@@ -12,9 +12,9 @@ import pytest
 from dbrig import PROMPT, Database, refused
 
 from workers import payload
-from workers.reconciler import rebuilt
 from workers.resolve import default_seed, resolve
 from workers.settings import load_presets
+from workers.supervision.reconciler import rebuilt
 
 PRESETS = load_presets()
 TEN = sorted(t for t, preset in PRESETS.items() if preset.media in ("image", "video"))

@@ -13,9 +13,9 @@ from fnrig import PROMPT, Browser, Worker, message
 from workers.job import Delivery, Outcome
 from workers.kinds import KINDS, open_callbacks, open_queue
 from workers.local.edge.stack import EdgeStack
-from workers.reconciler import Reconciler
-from workers.rows import JobRows
 from workers.settings import Settings, load_presets
+from workers.supabase.rows import JobRows
+from workers.supervision.reconciler import Reconciler
 
 KIND_OF = {preset.type: preset.kind for preset in load_presets().values()}
 HOUR = 3600.0

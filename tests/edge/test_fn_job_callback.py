@@ -8,9 +8,9 @@ import uuid
 import pytest
 from fnrig import CALLBACK, Worker, browsing, credits_of, plain
 
-from workers.callback import CallbackClient
 from workers.job import Delivery, Outcome
 from workers.local.stack import SECRET
+from workers.supabase.callback import CallbackClient
 
 
 def test_a_job_begins_and_ends_with_its_picture(worker):

@@ -11,7 +11,7 @@ import pytest
 from fnrig import PROMPT, browsing, command, credits_of, message
 
 from workers import payload
-from workers.making import waited
+from workers.making.maker import waited
 from workers.resolve import resolve
 from workers.settings import load_presets
 

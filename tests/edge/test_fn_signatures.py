@@ -10,9 +10,9 @@ import httpx
 import pytest
 from fnrig import CALLBACK, plain
 
-from workers.callback import sign
 from workers.local.stack import SECRET
-from workers.web import auth_headers
+from workers.supabase.callback import sign
+from workers.supabase.web import auth_headers
 
 
 def test_a_forged_signature_changes_nothing(worker):

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from judges import judges
 
-from workers import boot, claiming, delivery, endings, kinds, verdict
+from workers import boot, claiming, endings, kinds
+from workers.delivery import courier, verdict
+from workers.delivery.parcel import Encode, Parcel
 from workers.errors import EngineBroken
-from workers.fakes import FakeEngine, FakeEnhancer
 from workers.job import Artifact, Output
-from workers.parcel import Encode, Parcel
+from workers.testing.fakes import FakeEngine, FakeEnhancer
 from workers.watch import Watch
 
 STEP_SECONDS = float(os.environ.get("EVIL_STEP_SECONDS", "0"))
@@ -121,8 +122,8 @@ def prepare() -> None:
     boot.ROOT = Path(__file__).parent
     boot.models_of = lambda *_: []
     claiming.BACK_OFF = (0.2, 0.5)
-    delivery.BACK_OFF = (0.1, 0.2)
-    delivery.RETRY_AFTER = 0.2
+    courier.BACK_OFF = (0.1, 0.2)
+    courier.RETRY_AFTER = 0.2
     endings.RETRY_DELAYS = (0.1, 0.1, 0.1)
     verdict.SCHEDULE = (0.1, 0.1)
     make_encode = boot.make_encode

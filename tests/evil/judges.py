@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workers import packing
-from workers.fakes import FakeScorer
-from workers.scorers import Scorers, open_scorers
-from workers.staged import Manifest
+from workers.delivery import packing
+from workers.safety.scorers import Scorers, open_scorers
+from workers.safety.staged import Manifest
+from workers.testing.fakes import FakeScorer
 
 packing.PATIENCE = float(os.environ.get("EVIL_PATIENCE", packing.PATIENCE))
 

@@ -15,8 +15,8 @@ from toys.detect import grants, look
 from toys.measure import PICTURE, QUESTIONS, SIDES, Case, picture, share
 from toys.world import Item, Wish
 from workers.engines.sdxl import encode
-from workers.guide import REFERENCE
 from workers.job import Guide, Picture
+from workers.references.guide import REFERENCE
 from workers.watch import Watch
 
 SAID = MEASURED["pictures"]

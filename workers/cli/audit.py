@@ -21,9 +21,9 @@ Count = Annotated[int, typer.Option("--count", min=1, help="At most so many, the
 @audit.command()
 def verify(as_json: AsJson = False) -> None:
     """Read every line of every chain again. Exit code 1 where one was changed, taken out or put in."""
-    from workers.guards import audit_key
     from workers.known import known_settings
     from workers.safety.audit import chains
+    from workers.safety.guards import audit_key
     from workers.safety.proof import prove
 
     settings = known_settings().settings

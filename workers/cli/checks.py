@@ -14,24 +14,25 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from workers import gpu, heartbeat
-from workers.chain import read_keys
+from workers.card import gpu
 from workers.cli.screen import size_of
+from workers.delivery.outbox import Outbox
 from workers.errors import Misconfigured, Unreachable
-from workers.guards import load_persons
 from workers.kinds import KINDS, open_queue
 from workers.known import Known
-from workers.outbox import Outbox
-from workers.prompt_rules import load_rules
+from workers.prompting.rules import load_rules
+from workers.provenance.chain import read_keys
+from workers.provenance.signers import RemoteSigner
+from workers.provenance.watermark_net import check_weights
+from workers.safety.guards import load_persons
 from workers.safety.lexicon import load_lexicon
-from workers.scorers import open_scorers
+from workers.safety.scorers import open_scorers
+from workers.safety.staged import load_manifest
 from workers.settings import load_models, load_presets
-from workers.signers import RemoteSigner
-from workers.staged import load_manifest
-from workers.storage import SHARED_BUCKET
+from workers.supabase.storage import SHARED_BUCKET
+from workers.supabase.web import auth_headers, reaching
+from workers.supervision import heartbeat
 from workers.volume import Model, lost_loras, models_of, scales
-from workers.watermark_net import check_weights
-from workers.web import auth_headers, reaching
 
 LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")
 TIMEOUT = 10.0

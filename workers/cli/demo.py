@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers import heartbeat
 from workers.cli.screen import err, fail
+from workers.supervision import heartbeat
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workers.cli.contents import Texts, frames_of, texts_of
-from workers.credentials import Credential, read
+from workers.provenance.credentials import Credential, read
+from workers.provenance.watermark import SIDE, Detector, Reading
 from workers.safety.audit import sha256_of
 from workers.safety.copies import NEAR
 from workers.safety.mark import BITS, Match, code_in, matches, own_code
 from workers.safety.registry import Copy, Registry
-from workers.watermark import SIDE, Detector, Reading
 
 if TYPE_CHECKING:
-    from workers.chain import Keys
-    from workers.watermark import Frames
+    from workers.provenance.chain import Keys
+    from workers.provenance.watermark import Frames
 
 GATE = 4.0
 """Confidence from which a mark may be taken for ours without a job that it leads to."""

@@ -17,7 +17,7 @@ from workers.cli.submit import NOBODY, preset_of
 if TYPE_CHECKING:
     from workers.engines.reading import Chunks, Read
     from workers.job import Job, Preset
-    from workers.prompt import ComposedPrompt
+    from workers.prompting.prompt import ComposedPrompt
 
 PARTS = ("prompt", "negative_prompt")
 ENHANCER = "The enhancer writes this prompt anew before any of this; --enhanced shows what becomes of its text."
@@ -73,8 +73,8 @@ def prompt(
 ) -> None:
     """Show what would be sent to a model for a prompt: every token by chunk, what is added, left out, and why."""
     from workers.known import known_settings
-    from workers.prompt import compose
-    from workers.prompt_rules import load_rules
+    from workers.prompting.prompt import compose
+    from workers.prompting.rules import load_rules
 
     preset, settings = preset_of(job_type), known_settings().settings
     rules = load_rules(budget=budget.value if budget else settings.prompt_budget)
@@ -112,7 +112,7 @@ def _job(preset: Preset, prompt: str, *, tier: str | None, raw: bool, **texts: s
 
 def _reader(kind: str, root: Path) -> tuple[Read | None, list[str]]:
     """How a kind's model reads texts, or what is missing to tell."""
-    from workers.weights import quiet_libraries
+    from workers.card.weights import quiet_libraries
 
     quiet_libraries()
     if kind not in READERS:

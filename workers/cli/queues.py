@@ -13,7 +13,7 @@ from workers.kinds import KINDS, open_queue, open_veil, queue_of
 from workers.payload import find_user
 from workers.queue.budget import Budget
 from workers.queue.rest import RestConnection, understood
-from workers.veil import uncovered_result
+from workers.safety.veil import uncovered_result
 
 if TYPE_CHECKING:
     from workers.claim import DeadEntry

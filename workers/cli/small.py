@@ -7,10 +7,10 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from workers.card.weights import make_readable
 from workers.cli.screen import tracked
 from workers.errors import Misconfigured
 from workers.settings import load_models
-from workers.weights import make_readable
 
 HUGGINGFACE = "huggingface_cache"
 STAGING = ".tiny"

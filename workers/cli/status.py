@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from workers.cli.queues import Counts
-    from workers.heartbeat import Heartbeat
+    from workers.supervision.heartbeat import Heartbeat
 
 
 def status(as_json: AsJson = False) -> None:
@@ -38,7 +38,7 @@ def status(as_json: AsJson = False) -> None:
 
 def _heartbeats() -> dict[str, Heartbeat]:
     """Worker -> its last sign of life, of those whose process is still there."""
-    from workers import heartbeat
+    from workers.supervision import heartbeat
 
     found = {path.stem: heartbeat.read(path) for path in sorted(heartbeat.run_dir().glob("*.heartbeat"))}
     return {name: beat for name, beat in found.items() if beat and _is_there(beat.pid)}
@@ -46,7 +46,8 @@ def _heartbeats() -> dict[str, Heartbeat]:
 
 def _usual() -> dict[str, dict[str, float]]:
     """Job type -> phase -> seconds, as its last jobs on this machine took."""
-    from workers import estimates, heartbeat
+    from workers import estimates
+    from workers.supervision import heartbeat
 
     return estimates.Estimates(heartbeat.run_dir() / estimates.FILE).all()
 

@@ -11,9 +11,9 @@ from workers.cli.screen import AsJson, emit, fail, out
 from workers.job import UUID
 
 if TYPE_CHECKING:
-    from workers.removal import Place, Takedown
     from workers.safety.audit import Chain
     from workers.safety.registry import Registry
+    from workers.safety.removal import Place, Takedown
     from workers.settings import Settings
 
 OPERATOR = "operator"
@@ -32,7 +32,7 @@ def takedown(
     Near copies among everything that was made are found; they and the results go onto the block list, which
     references and outputs are compared with.
     """
-    from workers.removal import find
+    from workers.safety.removal import find
     from workers.settings import load_settings
 
     settings = load_settings()
@@ -50,10 +50,10 @@ def forget(user_id: UserId, dry_run: Dry = False, as_json: AsJson = False) -> No
     The audit keeps hashes; which of them are the user's is no longer known.
     """
     from workers.cli.queues import views
-    from workers.erasure import Erasure
-    from workers.outbox import Outbox
-    from workers.removal import forget_files, forget_pseudonym
+    from workers.delivery.outbox import Outbox
+    from workers.safety.removal import forget_files, forget_pseudonym
     from workers.settings import load_settings
+    from workers.supabase.erasure import Erasure
 
     if not UUID.fullmatch(user_id):
         raise fail("A user's id is a UUID in lower case.")
@@ -74,7 +74,7 @@ def forget(user_id: UserId, dry_run: Dry = False, as_json: AsJson = False) -> No
 
 
 def _audit(settings: Settings) -> tuple[Chain, Registry]:
-    from workers.guards import open_audit
+    from workers.safety.guards import open_audit
 
     return open_audit(f"{OPERATOR}@{settings.worker_name}", settings)
 
@@ -82,8 +82,8 @@ def _audit(settings: Settings) -> tuple[Chain, Registry]:
 def _place_by_rows(settings: Settings, job_id: str) -> Place | None:
     """Where the project's own table says that the job belongs."""
     from workers.errors import Unreachable
-    from workers.removal import Place
-    from workers.rows import JobRows
+    from workers.safety.removal import Place
+    from workers.supabase.rows import JobRows
 
     with closing(JobRows(settings.supabase_url, settings.supabase_service_key.get_secret_value())) as rows:
         try:
@@ -96,9 +96,9 @@ def _carry_out(
     settings: Settings, found: Takedown, chain: Chain, registry: Registry, *, with_copies: bool
 ) -> list[str]:
     from workers.cli.queues import views
+    from workers.delivery.outbox import Outbox
     from workers.kinds import open_storage
-    from workers.outbox import Outbox
-    from workers.removal import take_down
+    from workers.safety.removal import take_down
 
     with closing(open_storage(settings)) as storage, views(settings) as queues:
         return take_down(

@@ -11,7 +11,7 @@ from workers.cli.screen import PROBLEMS, AsJson, emit, fail, out, tracked
 
 if TYPE_CHECKING:
     from workers.cli.evidence import Evidence, Examiner, Mark
-    from workers.credentials import Credential
+    from workers.provenance.credentials import Credential
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Pictures or films.")]
 KeysIn = Annotated[Path | None, typer.Option("--keys", metavar="DIR", help="Default: PROVENANCE_DIR.")]
@@ -41,10 +41,10 @@ def verify(
 
 
 def _examiner(keys_in: Path | None, audit: Path | None, trust: list[Path]) -> Examiner:
-    from workers.chain import read_keys
     from workers.cli.evidence import Examiner, open_registry
     from workers.known import known_settings
-    from workers.scorers import fingerprint
+    from workers.provenance.chain import read_keys
+    from workers.safety.scorers import fingerprint
 
     settings = known_settings().settings
     folder = keys_in or settings.provenance

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import gpu
+from workers.card import gpu
 from workers.engines.lora_file import Change, Unfit, read
 from workers.errors import Rejected
 from workers.job import Lora

@@ -14,13 +14,13 @@ import httpx
 
 from workers.claim import DeadEntry
 from workers.cli.queues import QueueView, views
+from workers.delivery.report import Report
 from workers.kinds import open_callbacks, queue_of
 from workers.ops.status import stamp
 from workers.queue.budget import Budget
 from workers.queue.rest import RestConnection
-from workers.report import Report
 from workers.settings import Settings
-from workers.web import auth_headers, reaching
+from workers.supabase.web import auth_headers, reaching
 
 CANCELLED_S = 86_400
 MOST_DEAD = 50

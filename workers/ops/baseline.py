@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.cli.queues import QueueView, views
+from workers.delivery.report import Report
 from workers.job import Preset
 from workers.kinds import open_storage
-from workers.ledger import Entry, entry_of
 from workers.local.supabase.payloads import Request, july
 from workers.ops.actions import cancel
 from workers.ops.status import stamp
 from workers.ops.table import Figures, as_json, table
-from workers.report import Report
 from workers.settings import Settings
+from workers.supervision.ledger import Entry, entry_of
 
 VERSION = 1
 NOBODY = "00000000-0000-4000-8000-000000000000"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from workers.claim import Sight
-from workers.heartbeat import Heartbeat
-from workers.keeper import View
 from workers.ops.odometer import Odometer
-from workers.slot import State
+from workers.supervision.heartbeat import Heartbeat
+from workers.supervision.keeper import View
+from workers.supervision.slot import State
 
 SILENT = 5.0
 """Seconds after which a worker that shows no sign of life is not ready."""

@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import httpx
 
-from workers.ledger import File
 from workers.ops.web import Response, problem
 from workers.settings import Settings
-from workers.web import auth_headers
+from workers.supabase.web import auth_headers
+from workers.supervision.ledger import File
 
 SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4"})
 THUMBNAIL = "image/webp"

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workers.ledger import Entry, from_record
+from workers.supervision.ledger import Entry, from_record
 
 MINUTE = 60
 WEEK = 7 * 24 * 60

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from workers import heartbeat
 from workers.ops.odometer import Odometer
+from workers.supervision import heartbeat
 
 
 class Meter:

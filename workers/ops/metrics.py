@@ -11,7 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from workers.ops.board import Board, QueueNow, WorkerNow
 from workers.ops.card import CardNow
-from workers.slot import State
+from workers.supervision.slot import State
 
 WINDOW = 300.0
 Rows = Iterable[tuple[tuple[str, ...], float | None]]

@@ -11,7 +11,6 @@ from typing import Any
 
 from workers import estimates
 from workers.claim import Sight
-from workers.ledger import FOLDER, Entry, take
 from workers.logs import describe, log
 from workers.ops.board import Board
 from workers.ops.card import Card, CardNow
@@ -19,6 +18,7 @@ from workers.ops.feed import Feed
 from workers.ops.history import MINUTE, Archive, Ring
 from workers.ops.status import job, live, summary
 from workers.ops.terms import Terms
+from workers.supervision.ledger import FOLDER, Entry, take
 
 UNSEEN = 60.0
 """Seconds without a look at a queue by its worker, after which the supervisor looks itself."""

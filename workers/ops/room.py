@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.claim import Sight
-from workers.keeper import View
 from workers.kinds import queue_of
 from workers.logs import describe, log
 from workers.ops import events
@@ -26,6 +25,7 @@ from workers.ops.terms import Terms, terms_of
 from workers.ops.web import HttpServer
 from workers.queue.upstash import UpstashQueue
 from workers.settings import Settings, is_loopback, load_presets
+from workers.supervision.keeper import View
 
 ADDRESS = "ops.address"
 """A file in the run folder with the address of the server, for tools on this machine."""

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workers.estimates import Seconds, learn
-from workers.ledger import Entry
 from workers.ops.board import Board
 from workers.ops.card import CardNow
 from workers.ops.history import Archive, Ring, Row, bucketed
 from workers.ops.table import QUEUE_WAIT, SUCCESS, as_json, costs, table
 from workers.ops.terms import Terms
+from workers.supervision.ledger import Entry
 
 VERSION = 1
 SHOWN = 50

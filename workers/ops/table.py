@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from workers.job import Preset
-from workers.ledger import Entry
+from workers.supervision.ledger import Entry
 
 SUCCESS = 0.95
 QUEUE_WAIT = 300.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workers.job import Preset
 from workers.settings import Settings
-from workers.wear import GIB
+from workers.supervision.wear import GIB
 
 
 @dataclass(frozen=True, slots=True)

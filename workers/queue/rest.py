@@ -14,7 +14,7 @@ from upstash_redis.errors import UpstashError
 
 from workers.errors import Unreachable
 from workers.queue.budget import Budget
-from workers.web import retry_after
+from workers.supabase.web import retry_after
 
 CONNECT_LIMIT = 5.0
 PLAN_PAUSE = 60.0

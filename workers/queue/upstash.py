@@ -14,7 +14,7 @@ from workers.logs import log
 from workers.queue.budget import Budget
 from workers.queue.rest import Connection, RestConnection, understood
 from workers.queue.scripts import Scripts
-from workers.veil import Veil, covered_result, uncovered_result
+from workers.safety.veil import Veil, covered_result, uncovered_result
 
 SCHEMA = 1
 MAX_REASON = 500

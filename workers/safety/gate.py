@@ -16,7 +16,7 @@ from workers.safety.lexicon import Lexicon
 from workers.safety.output import Screen
 from workers.safety.prompt import Wording, judge
 from workers.safety.reference import ReferenceGate
-from workers.staged import UNFIT
+from workers.safety.staged import UNFIT
 
 if TYPE_CHECKING:
     from workers.job import Picture

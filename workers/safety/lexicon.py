@@ -12,7 +12,7 @@ from typing import Any
 
 from workers.errors import Misconfigured
 from workers.safety.reading import BETWEEN, Reading, fold, read, splits
-from workers.staged import MANIFEST, UNFIT
+from workers.safety.staged import MANIFEST, UNFIT
 
 TERMS = MANIFEST.with_name("terms.toml")
 CLASSES = ("sexual", "minor", "youth")

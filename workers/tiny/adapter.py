@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.weights import make_readable, quiet_libraries
+from workers.card.weights import make_readable, quiet_libraries
 
 if TYPE_CHECKING:
     import torch

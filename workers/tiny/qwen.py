@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from workers.card.weights import make_readable, quiet_libraries
 from workers.engines.qwen.snapshot import REPOSITORIES, Variant
-from workers.prompt_rules import load_rules
-from workers.weights import make_readable, quiet_libraries
+from workers.prompting.rules import load_rules
 
 VOCABULARY = 384
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

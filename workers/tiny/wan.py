@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers.card.weights import make_readable
 from workers.engines.wan.names import TRANSFORMER_NAMES, Renames, original_name
 from workers.settings import CONFIG_DIR
-from workers.weights import make_readable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workers.card.gpu import on_card
 from workers.engines.qwen.decoder import LOOK_EVERY, Decoder
 from workers.engines.qwen.guard import loops
-from workers.gpu import on_card
 from workers.watch import Watch
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from workers.compiled import compiled, compiling
+from workers.card.compiled import compiled, compiling
+from workers.card.gpu import on_card
 from workers.engines.qwen.step import LENGTH, Sampling, block, choose, layers_of, make_step, new_state
-from workers.gpu import on_card
 
 if TYPE_CHECKING:
     import torch

@@ -8,20 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workers import compiled
+from workers.card import compiled
+from workers.card.gpu import dtype_for, empty, on_card, with_one_retry
+from workers.card.weights import check_safetensors, quiet_libraries, read_ahead
 from workers.engines.qwen.decode import Answer, Question, answer
 from workers.engines.qwen.decoder import Decoder
 from workers.engines.qwen.guard import judge
 from workers.engines.qwen.snapshot import REPOSITORIES, Variant, weight_files
 from workers.engines.qwen.step import Sampling
 from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Misconfigured
-from workers.gpu import dtype_for, empty, on_card, with_one_retry
 from workers.job import Media
 from workers.logs import log
-from workers.prompt import Enhancement
-from workers.prompt_rules import EnhanceRules
+from workers.prompting.prompt import Enhancement
+from workers.prompting.rules import EnhanceRules
 from workers.watch import Watch
-from workers.weights import check_safetensors, quiet_libraries, read_ahead
 
 REMEMBERED = 256
 WARM_UP = "a red bicycle"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from workers.prompt_rules import GuardRules
+from workers.prompting.rules import GuardRules
 
 CHINESE = "\u3400-\u9fff"
 WORD = re.compile(rf"[{CHINESE}]|(?:(?![{CHINESE}])[^\W_])+(?:'(?:(?![{CHINESE}])[^\W_])+)*")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import gpu, weights
+from workers.card import gpu, weights
 from workers.engines import fit
 from workers.errors import Misconfigured
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers import emphasis
 from workers.engines import chunks
 from workers.engines.conditioning import Conditioning, text_notes
 from workers.engines.reading import Chunks, Piece, Read
+from workers.prompting import emphasis
 
 if TYPE_CHECKING:
     import torch

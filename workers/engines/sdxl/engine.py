@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import gpu, weights
+from workers.card import gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
@@ -17,8 +17,8 @@ from workers.engines.sdxl import fast, load, names, schedulers, vae
 from workers.engines.sdxl.adapter import Adapter, AdapterFiles
 from workers.engines.sdxl.characters import Characters
 from workers.engines.sdxl.encode import TextEncoder
-from workers.guide import REFERENCE
 from workers.job import Guide, GuideUse, Output, SamplingParams
+from workers.references.guide import REFERENCE
 from workers.watch import Watch
 
 if TYPE_CHECKING:

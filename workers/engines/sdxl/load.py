@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from workers import gpu
+from workers.card import gpu
 from workers.engines.sdxl import fast, vae
 from workers.errors import Misconfigured
 from workers.settings import CONFIG_DIR

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import Rejected
-from workers.guide import skipped
+from workers.references.guide import skipped
 
 if TYPE_CHECKING:
     import torch

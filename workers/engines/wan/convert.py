@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import weights
+from workers.card import weights
 from workers.engines.wan import originals
 from workers.errors import Misconfigured
 from workers.settings import CONFIG_DIR

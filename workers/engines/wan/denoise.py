@@ -9,14 +9,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from workers import gpu
-from workers.compiled import TUNED
+from workers.card import gpu
+from workers.card.compiled import TUNED
 from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
 from workers.engines.wan.graphs import Graph
 from workers.engines.wan.solve import Solved, Table, solve
 from workers.engines.wan.vace import Control
-from workers.guide import skipped
+from workers.references.guide import skipped
 
 if TYPE_CHECKING:
     from torch import Tensor

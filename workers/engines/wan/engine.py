@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import compiled, gpu, weights
+from workers.card import compiled, gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
@@ -17,8 +17,8 @@ from workers.engines.wan.decode import decode
 from workers.engines.wan.denoise import Denoiser, Given
 from workers.engines.wan.encode import TextEncoder
 from workers.engines.wan.vace import Control, Vace, present
-from workers.guide import REFERENCE
 from workers.job import GuideUse, Output, SamplingParams
+from workers.references.guide import REFERENCE
 from workers.watch import Watch
 
 if TYPE_CHECKING:

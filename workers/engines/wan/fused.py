@@ -9,7 +9,7 @@ import functools
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from workers.compiled import compiled_rows
+from workers.card.compiled import compiled_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

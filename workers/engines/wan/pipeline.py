@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import gpu, weights
+from workers.card import gpu, weights
 from workers.errors import Misconfigured
 
 if TYPE_CHECKING:

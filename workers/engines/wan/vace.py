@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers import gpu
+from workers.card import gpu
 from workers.engines import fit
 from workers.engines.wan.begin import encode
 from workers.engines.wan.pipeline import load_model
-from workers.guide import FIRST, LAST, REFERENCE
+from workers.references.guide import FIRST, LAST, REFERENCE
 
 if TYPE_CHECKING:
     import torch

@@ -27,7 +27,7 @@ from workers.local.serving import LocalServer
 from workers.local.stack import SECRET, TOKEN
 from workers.local.supabase.keys import KeyKind, Keys
 from workers.local.supabase.results import File, Result, write_results
-from workers.web import auth_headers
+from workers.supabase.web import auth_headers
 
 FUNCTIONS = Path(__file__).resolve().parents[3] / "supabase" / "functions"
 NAMES = ("queue-job", "job-callback", "cancel-job", "enhance-prompt", "job-progress")

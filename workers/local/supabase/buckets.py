@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workers.job import Preset
-from workers.places import UPLOADS
+from workers.references.places import UPLOADS
 
 IMAGES = ("image/png", "image/jpeg", "image/webp")
 CLIPS = ("video/mp4",)

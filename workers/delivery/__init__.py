@@ -1,0 +1,1 @@
+"""From pixels in memory to an accepted callback, beside the making of the next job."""

@@ -1,0 +1,1 @@
+"""From a job's message to its pixels, or to its text."""

@@ -1,0 +1,185 @@
+"""A mark inside the pixels that outlives copies, put in and read on the card or on the processor.
+
+It is computed on a picture whose long side is `SIDE`, and the difference is scaled up: so it is as coarse in a large
+picture as in a small one, and is found at the same scale in copies of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from workers.card import gpu
+from workers.job import Output
+from workers.provenance.watermark_net import DECODER, ENCODER, difference, logits_in, read_weights
+from workers.watch import Watch
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    Frames = NDArray[np.uint8]
+
+SIDE = 512
+"""Pixels of the long side at which a mark is made; smaller pictures are taken as they are."""
+
+HELD = 4
+"""Frames of a clip that share one difference on a processor, which is for trials: there all of them would take seconds.
+A card makes one for each frame; shared ones do not outlive much compression."""
+
+STRENGTHS = (1.0, 1.5, 2.0)
+"""What is tried in turn until the mark can be read: a smooth picture hides less than a rich one."""
+
+MOST_STRENGTH = 3.0
+"""For pictures smaller than `SIDE`, where fewer pixels must say as much."""
+
+WRONG_BITS = 1
+THUMBNAIL_SIDE = 256
+
+Bits = Callable[[str], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is seen in a picture whose long side is scaled to `side`: a value for each bit, positive for 1."""
+
+    side: int
+    logits: tuple[float, ...]
+
+    @property
+    def confidence(self) -> float:
+        """The values' mean size as it would be at `SIDE`: fewer pixels give larger values by chance."""
+        return sum(map(abs, self.logits)) / len(self.logits) * self.side / SIDE
+
+
+class Watermark:
+    """Marks outputs with the bits of their job; makes their thumbnails too, where these are wanted, since a mark does
+    not outlive such shrinking."""
+
+    def __init__(self, device: str, bits: Bits, *, thumbnails: bool) -> None:
+        self._device, self._bits, self._thumbnails = device, bits, thumbnails
+        self._held = 1 if gpu.on_card(device) else HELD
+        self._encoder: Mapping[str, torch.Tensor] = {}
+        self._decoder: Mapping[str, torch.Tensor] = {}
+
+    def load(self, watch: Watch) -> None:
+        """Raises `Misconfigured` where the weights are missing or not the known ones."""
+        with watch.phase("load"):
+            self._encoder, self._decoder = (read_weights(name, self._device) for name in (ENCODER, DECODER))
+
+    def warm_up(self, watch: Watch) -> None:
+        """Once, at the size of most work, so that the first job does not wait for the choice of kernels."""
+        import numpy as np
+
+        blank = (
+            np.zeros((1, SIDE, SIDE, 3), np.uint8) if gpu.on_card(self._device) else np.zeros((1, 8, 8, 3), np.uint8)
+        )
+        with watch.phase("warm_up"):
+            self.mark([Output(0, 0, blank)], "", watch)
+
+    def mark(self, outputs: Sequence[Output], job_id: str, watch: Watch) -> list[Output]:
+        """The same outputs with marked pixels. Raises `EngineBroken` of a card, and what stops the watch."""
+        bits = self._bits(job_id)
+        with watch.phase("watermark"), gpu.guard():
+            return [self._marked(output, bits, watch) for output in outputs]
+
+    def _marked(self, output: Output, bits: Sequence[int], watch: Watch) -> Output:
+        import torch
+
+        groups = []
+        with torch.inference_mode():
+            pixels = _tensor(output.frames).to(self._device)
+            middle = _floats(pixels[len(pixels) // 2, None])
+            moved = self._difference(middle, bits)
+            strength = self._strength(_fitted(middle, SIDE), moved, bits)
+            for start in range(0, len(pixels), self._held):
+                group = _floats(pixels[start : start + self._held])
+                if len(pixels) > 1:
+                    moved = self._difference(group[len(group) // 2, None], bits)
+                groups.append(_added(group, moved, strength))
+                watch.step(start + self._held, len(pixels))
+            frames = _on_host(torch.cat(groups))
+            thumbnail = self._thumbnail(middle, bits) if self._thumbnails else None
+        return replace(output, frames=frames, thumbnail=thumbnail)
+
+    def _difference(self, frame: torch.Tensor, bits: Sequence[int]) -> torch.Tensor:
+        return difference(_fitted(frame, SIDE), bits, self._encoder)
+
+    def _strength(self, frame: torch.Tensor, moved: torch.Tensor, bits: Sequence[int]) -> float:
+        """The least with which the mark can be read in this frame."""
+        import torch
+
+        wanted = torch.tensor(bits, dtype=torch.bool, device=frame.device)
+        least = min(MOST_STRENGTH, max(1.0, SIDE / max(frame.shape[2:])))
+        for strength in (least * factor for factor in STRENGTHS):
+            read = logits_in(frame + strength * moved, self._decoder)[0] > 0
+            if int((read != wanted).sum()) <= WRONG_BITS:
+                break
+        return strength
+
+    def _thumbnail(self, frame: torch.Tensor, bits: Sequence[int]) -> Frames:
+        small = _fitted(frame, THUMBNAIL_SIDE)
+        moved = self._difference(small, bits)
+        return _on_host(_added(small, moved, self._strength(small, moved, bits)).squeeze(0))
+
+
+class Detector:
+    """Reads marks. Whether what it reads is one, is for others to say."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._weights = read_weights(DECODER, device)
+
+    def read(self, frames: Frames, side: int = SIDE) -> Reading:
+        """One reading of all these frames together."""
+        import torch
+
+        with torch.inference_mode():
+            pixels = [_tensor(frame[None]).to(self._device) for frame in frames]
+            seen = [logits_in(_fitted(_floats(each), side, grow=True), self._weights) for each in pixels]
+            return Reading(side, tuple(torch.cat(seen).mean(0).tolist()))
+
+
+def _tensor(pixels: Frames) -> torch.Tensor:
+    """torch wants memory that may be written, though nothing does."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+
+
+def _floats(pixels: torch.Tensor) -> torch.Tensor:
+    """Bytes (n, height, width, 3) as the networks take them: (n, 3, height, width) from -1 to 1."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def _added(frames: torch.Tensor, moved: torch.Tensor, strength: float) -> torch.Tensor:
+    """Marked pixels: frames that follow each other may share one difference."""
+    from torch.nn import functional
+
+    return _bytes(frames + strength * functional.interpolate(moved, size=frames.shape[2:], mode="bilinear"))
+
+
+def _bytes(frames: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return ((frames + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _on_host(pixels: torch.Tensor) -> Frames:
+    frames: Frames = pixels.cpu().numpy()
+    return frames
+
+
+def _fitted(frames: torch.Tensor, side: int, *, grow: bool = False) -> torch.Tensor:
+    """Frames with that long side, or as they are if they are smaller and not to `grow`."""
+    from torch.nn import functional
+
+    height, width = frames.shape[2:]
+    factor = side / max(height, width)
+    if factor == 1.0 or (factor > 1.0 and not grow):
+        return frames
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    return functional.interpolate(frames, size=size, mode="bicubic" if factor > 1 else "bilinear", antialias=factor < 1)

@@ -1,0 +1,1 @@
+"""The deployment's Supabase project, as far as workers see it: storage, callback, rows."""
