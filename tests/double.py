@@ -8,7 +8,7 @@ import httpx
 from support import get
 
 from workers.local.stack import LocalStack
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 USER = "22222222-2222-4222-8222-222222222222"
 OTHER = "33333333-3333-4333-8333-333333333333"

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from workers.payload import REFERENCE_KEYS, SPELLINGS, decode
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 SHAPES = [path.read_text() for path in sorted(Path(__file__).with_name("payloads").glob("*.json"))]
 JOB = decode(SHAPES[0])["id"]

@@ -18,9 +18,10 @@ from workers.job import Delivery, Outcome
 from workers.kinds import KINDS, open_callbacks
 from workers.local.stack import LocalStack
 from workers.queue.upstash import UpstashQueue
-from workers.settings import Settings, load_presets
+from workers.settings import Settings
 from workers.supabase.rows import JobRows
 from workers.supervision.reconciler import Reconciler
+from workers.tables import load_presets
 
 PRESETS = load_presets()
 

@@ -16,7 +16,7 @@ from pod import Pod
 from workers.local.stack import LocalStack
 from workers.ops.baseline import Baseline, judged
 from workers.ops.report_files import markdown, plot, write
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 ROOT = Path(__file__).resolve().parent.parent
 TWO = {name: preset for name, preset in load_presets().items() if name in ("image_fast", "video_fast")}

@@ -13,7 +13,7 @@ from workers.job import Picture
 from workers.payload import parse
 from workers.references.guide import account, settled, skipped
 from workers.resolve import resolve
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 PRESETS = load_presets()
 USER = "11111111-2222-4333-8444-555555555555"

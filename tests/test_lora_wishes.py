@@ -13,7 +13,8 @@ from workers.job import Lora, SamplingParams
 from workers.loras import LoraFile, triggers
 from workers.prompting.prompt import compose
 from workers.resolve import resolve
-from workers.settings import CONFIG_DIR, load_models
+from workers.settings import CONFIG_DIR
+from workers.tables import load_models
 from workers.volume import find_models, lost_loras
 
 HASH = "0" * 64

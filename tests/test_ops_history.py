@@ -14,8 +14,8 @@ from workers.ops.history import ROW, Archive, Ring, bucketed
 from workers.ops.status import job as shown
 from workers.ops.status import merged
 from workers.ops.table import costs, table
-from workers.settings import load_presets
 from workers.supervision import ledger
+from workers.tables import load_presets
 
 PRESETS = load_presets()
 MINUTE = 1_700_000_040 // 60 * 60

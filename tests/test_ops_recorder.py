@@ -18,11 +18,12 @@ from workers.ops.feed import Feed
 from workers.ops.history import Archive, Ring
 from workers.ops.recorder import Books, Recorder
 from workers.ops.terms import terms_of
-from workers.settings import Settings, load_presets
+from workers.settings import Settings
 from workers.supervision import ledger
 from workers.supervision.heartbeat import Heartbeat
 from workers.supervision.keeper import View
 from workers.supervision.slot import State
+from workers.tables import load_presets
 
 
 def unseen(_kind: str) -> Sight:

@@ -8,7 +8,8 @@ from tests.test_payload import JOB, message
 from workers.errors import Rejected
 from workers.payload import parse
 from workers.resolve import default_seed, resolve
-from workers.settings import CONFIG_DIR, load_presets
+from workers.settings import CONFIG_DIR
+from workers.tables import load_presets
 
 PRESETS = load_presets()
 TEN = {

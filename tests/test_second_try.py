@@ -21,7 +21,7 @@ from workers.making.maker import Maker
 from workers.making.second_try import APART, FAILED, Made
 from workers.prompting.prompt import compose
 from workers.resolve import stable_size
-from workers.settings import load_presets
+from workers.tables import load_presets
 from workers.testing.fakes import FakeEngine
 from workers.watch import Watch
 

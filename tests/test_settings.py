@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from workers.errors import Misconfigured
-from workers.settings import Settings, load_models, load_presets, load_settings, size_scale
+from workers.settings import Settings, load_settings
 from workers.supervision.environment import worker_environment
+from workers.tables import load_models, load_presets, size_scale
 
 REQUIRED = {
     "SUPABASE_URL": "https://project.supabase.co",

@@ -13,8 +13,8 @@ from tests.workbench import payload
 from workers.errors import Rejected
 from workers.job import WRITTEN, Outcome
 from workers.kinds import KINDS, _ranks
-from workers.settings import load_presets
 from workers.supabase.callback import build
+from workers.tables import load_presets
 
 
 def asking(**values: object) -> str:

@@ -25,8 +25,8 @@ from workers.prompting.prompt import compose
 from workers.prompting.rules import load_rules
 from workers.references.loading import References
 from workers.safety.guards import Guards
-from workers.settings import load_presets
 from workers.stop import Stop
+from workers.tables import load_presets
 from workers.testing.fakes import CallbackRecorder, FakeEngine, FakeEnhancer, MemoryStorage
 from workers.testing.queue import MemoryQueue
 from workers.worker import Worker, Workplace

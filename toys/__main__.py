@@ -66,7 +66,7 @@ def measure(weights: Path = WEIGHTS, number: int = 60, guidance: float = 6.0) ->
 def write_manifest(folder: Path) -> None:
     """By how much the models that are there shrink the sizes of the presets, as on any volume of small weights."""
     from toys.sizes import SCALES
-    from workers.settings import load_models
+    from workers.tables import load_models
 
     files = load_models()
     places = {"sdxl": files.sdxl.checkpoint, "wan": files.wan.weights}

@@ -9,7 +9,7 @@ from toys.words import padded
 from workers.job import Job, Media
 from workers.prompting.prompt import compose
 from workers.prompting.rules import PromptRules, load_rules
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 EVERYDAY = (
     "a lighthouse at dusk", "a wooden table by the window", "waves rolling in", "morning light", "a quiet beach",

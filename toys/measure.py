@@ -135,7 +135,7 @@ def clip(engine: Any, case: Case, **changes: Any) -> Pixels:
 def sdxl_engine(weights: Path) -> Any:
     """The picture engine on the toy in `weights`, a MODEL_ROOT."""
     from workers.engines.sdxl import SdxlEngine
-    from workers.settings import load_models
+    from workers.tables import load_models
 
     return _loaded(SdxlEngine(weights / load_models().sdxl.checkpoint, device="cpu"))
 
@@ -143,7 +143,7 @@ def sdxl_engine(weights: Path) -> Any:
 def wan_engine(weights: Path, work: Path) -> Any:
     """The video engine; `work` takes the converted layout."""
     from workers.engines.wan import WanEngine
-    from workers.settings import load_models
+    from workers.tables import load_models
 
     converted = work / load_models().wan.converted
     return _loaded(WanEngine(wan_folder(weights), device="cpu", converted=converted))
@@ -160,7 +160,7 @@ def measure_all(weights: Path, number: int, guidance: float) -> dict[str, float]
 
 
 def wan_folder(weights: Path) -> Path:
-    from workers.settings import load_models
+    from workers.tables import load_models
 
     return weights / load_models().wan.weights
 

@@ -46,7 +46,7 @@ from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
 from workers.safety.guards import open_guards
 from workers.safety.inspection import Inspection
-from workers.settings import WRONG_VALUE, Settings, load_models
+from workers.settings import WRONG_VALUE, Settings
 from workers.stop import Stop
 from workers.supervision import heartbeat, ledger
 from workers.supervision.environment import worker_environment
@@ -57,6 +57,7 @@ from workers.supervision.pulse import Vitals, each_second
 from workers.supervision.slot import UNREACHABLE, Pace
 from workers.supervision.supervisor import supervise
 from workers.supervision.wear import GIB, memory
+from workers.tables import load_models
 from workers.volume import models_of
 from workers.worker import Worker, Workplace
 

@@ -32,13 +32,14 @@ from workers.safety.gate import SafetyGate
 from workers.safety.guards import OpenScorers
 from workers.safety.scorers import open_scorers
 from workers.safety.veil import Veil
-from workers.settings import ModelFiles, Settings, load_models, load_presets, size_scale
+from workers.settings import Settings
 from workers.supabase.callback import CallbackClient
 from workers.supabase.rows import JobRows
 from workers.supabase.storage import SupabaseStorage
 from workers.supervision import heartbeat
 from workers.supervision.reconciler import Reconciler
 from workers.supervision.wear import GIB, Ceilings, Wear
+from workers.tables import ModelFiles, load_models, load_presets, size_scale
 from workers.volume import adapter_files, vace_folder
 
 SHARED_BUCKET_LIMIT = 2**30

@@ -17,7 +17,8 @@ from workers.engines.wan.vace import TRANSFORMER
 from workers.engines.wan.vace import present as vace_present
 from workers.errors import Misconfigured
 from workers.loras import LoraFile
-from workers.settings import ModelFiles, Settings, size_scale
+from workers.settings import Settings
+from workers.tables import ModelFiles, size_scale
 
 PARTS = ("transformer", "vae", "text_encoder")
 

@@ -20,9 +20,10 @@ from workers.errors import Unreachable
 from workers.kinds import open_callbacks, open_queue
 from workers.local.redis import RedisServer
 from workers.queue.upstash import UpstashQueue
-from workers.settings import Settings, load_presets
+from workers.settings import Settings
 from workers.supabase.rows import JobRows
 from workers.supervision.reconciler import Reconciler
+from workers.tables import load_presets
 
 PATIENCE = 2.0
 """Seconds for which a job counts as on its way; minutes in production."""

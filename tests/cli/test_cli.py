@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from terminal import VARIABLES, call, call_json, run
 
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 COMMANDS = ("demo", "run", "supervise", "check", "submit", "status", "replay", "dead", "models")
 

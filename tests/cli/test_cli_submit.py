@@ -16,7 +16,7 @@ from workers.errors import Rejected
 from workers.kinds import open_queue
 from workers.payload import parse
 from workers.resolve import resolve
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 JULY_KEYS = ["id", "type", "prompt", "config", "user_id", "created_at"]
 JULY_END = ["character_id", "model_variant", "bucket", "metadata"]

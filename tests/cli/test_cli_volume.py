@@ -8,7 +8,7 @@ from terminal import call, call_json
 from workers.cli import small
 from workers.job import Preset
 from workers.resolve import scaled
-from workers.settings import load_presets, size_scale
+from workers.tables import load_presets, size_scale
 
 pytestmark = pytest.mark.ring2
 

@@ -14,7 +14,7 @@ from upstash_redis import Redis
 
 from workers.local.stack import TOKEN, LocalStack
 from workers.payload import find_id, parse
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 TESTS = Path(__file__).resolve().parent.parent
 USER = "11111111-2222-4333-8444-555555555555"

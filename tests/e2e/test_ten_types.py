@@ -13,7 +13,7 @@ from PIL import Image
 from runs import PLANTED, Run
 
 from workers.resolve import scaled
-from workers.settings import size_scale
+from workers.tables import size_scale
 
 pytestmark = pytest.mark.ring2
 

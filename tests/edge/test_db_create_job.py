@@ -13,8 +13,8 @@ from dbrig import PROMPT, Database, refused
 
 from workers import payload
 from workers.resolve import default_seed, resolve
-from workers.settings import load_presets
 from workers.supervision.reconciler import rebuilt
+from workers.tables import load_presets
 
 PRESETS = load_presets()
 TEN = sorted(t for t, preset in PRESETS.items() if preset.media in ("image", "video"))

@@ -12,7 +12,7 @@ from dbrig import OWNER, Database, installed, run
 
 from workers.local.postgres import MIGRATIONS, PostgresServer, find_programs
 from workers.local.supabase.buckets import SHARED, buckets_of
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 OPTIONAL = MIGRATIONS.parent / "optional"
 PRESETS = {name: preset for name, preset in load_presets().items() if preset.media in ("image", "video")}

@@ -13,9 +13,10 @@ from fnrig import PROMPT, Browser, Worker, message
 from workers.job import Delivery, Outcome
 from workers.kinds import KINDS, open_callbacks, open_queue
 from workers.local.edge.stack import EdgeStack
-from workers.settings import Settings, load_presets
+from workers.settings import Settings
 from workers.supabase.rows import JobRows
 from workers.supervision.reconciler import Reconciler
+from workers.tables import load_presets
 
 KIND_OF = {preset.type: preset.kind for preset in load_presets().values()}
 HOUR = 3600.0

@@ -8,7 +8,7 @@ import pytest
 from dbrig import Connection, Database, denied, refused, run
 
 from workers.local.supabase.buckets import SHARED, buckets_of
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 RESULTS = sorted(set(buckets_of(load_presets())) - {SHARED, "enhance_prompt", "reference_images"})
 BUCKETS = [*RESULTS, "reference_images", "system_assets"]

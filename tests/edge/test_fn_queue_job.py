@@ -13,7 +13,7 @@ from fnrig import PROMPT, browsing, command, credits_of, message
 from workers import payload
 from workers.making.maker import waited
 from workers.resolve import resolve
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 PRESETS = load_presets()
 OTHER = "99999999-9999-4999-8999-999999999999"

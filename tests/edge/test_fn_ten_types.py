@@ -15,7 +15,7 @@ from PIL import Image
 
 from workers.cli.small import write_volume
 from workers.local.edge.stack import EdgeStack
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from system import ROOT, System

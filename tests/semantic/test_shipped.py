@@ -7,7 +7,7 @@ import hashlib
 from safetensors.torch import load_file
 
 from toys.__main__ import SUMS, WEIGHTS, shipped
-from workers.settings import load_models, size_scale
+from workers.tables import load_models, size_scale
 
 LIMIT = 25_000_000
 FILES = shipped(WEIGHTS)

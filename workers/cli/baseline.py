@@ -59,7 +59,7 @@ def baseline(
 
 
 def _chosen(types: list[str] | None) -> Mapping[str, Preset]:
-    from workers.settings import load_presets
+    from workers.tables import load_presets
 
     presets = load_presets()
     for name in types or ():

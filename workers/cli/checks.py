@@ -28,10 +28,10 @@ from workers.safety.guards import load_persons
 from workers.safety.lexicon import load_lexicon
 from workers.safety.scorers import open_scorers
 from workers.safety.staged import load_manifest
-from workers.settings import load_models, load_presets
 from workers.supabase.storage import SHARED_BUCKET
 from workers.supabase.web import auth_headers, reaching
 from workers.supervision import heartbeat
+from workers.tables import load_models, load_presets
 from workers.volume import Model, lost_loras, models_of, scales
 
 LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")

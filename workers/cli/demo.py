@@ -95,7 +95,7 @@ def _end_on_signals() -> None:
 
 
 def _orders(models: Path) -> Iterator[tuple[str, str]]:
-    from workers.settings import load_presets, size_scale
+    from workers.tables import load_presets, size_scale
 
     for i, (job_type, preset) in enumerate(load_presets().items()):
         small = size_scale(models, preset.kind) < 1

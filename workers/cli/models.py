@@ -33,7 +33,7 @@ def tiny(folder: Target, force: Force = False) -> None:
 def check(folder: Root = None, as_json: AsJson = False) -> None:
     """List the files of weights and what is wrong with them; exit code 1 if anything is."""
     from workers.kinds import KINDS
-    from workers.settings import load_models
+    from workers.tables import load_models
     from workers.volume import find_models, scales
 
     root, huggingface = _places(folder)

@@ -133,7 +133,7 @@ def _umt5(root: Path) -> tuple[Read | None, list[str]]:
     from transformers import AutoTokenizer
 
     from workers.engines.wan.encode import reader
-    from workers.settings import load_models
+    from workers.tables import load_models
 
     files = load_models().wan
     places = [root / files.weights / "google" / "umt5-xxl"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from workers.card.weights import make_readable
 from workers.cli.screen import tracked
 from workers.errors import Misconfigured
-from workers.settings import load_models
+from workers.tables import load_models
 
 HUGGINGFACE = "huggingface_cache"
 STAGING = ".tiny"

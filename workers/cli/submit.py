@@ -85,7 +85,7 @@ def _payload(request: Request, negative: str | None) -> str:
 
 
 def preset_of(job_type: str) -> Preset:
-    from workers.settings import load_presets
+    from workers.tables import load_presets
 
     presets = load_presets()
     if job_type not in presets:

@@ -18,7 +18,7 @@ from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
 from workers.local.supabase.double import Deployment, Double
 from workers.local.supabase.results import write_results
-from workers.settings import load_presets
+from workers.tables import load_presets
 
 TOKEN = "local-rest-token"  # noqa: S105  guards nothing: the stack is empty at its start and on this machine only
 SECRET = "local-callback-secret"  # noqa: S105  as above

@@ -24,8 +24,9 @@ from workers.ops.routes import Desk, application
 from workers.ops.terms import Terms, terms_of
 from workers.ops.web import HttpServer
 from workers.queue.upstash import UpstashQueue
-from workers.settings import Settings, is_loopback, load_presets
+from workers.settings import Settings, is_loopback
 from workers.supervision.keeper import View
+from workers.tables import load_presets
 
 ADDRESS = "ops.address"
 """A file in the run folder with the address of the server, for tools on this machine."""
