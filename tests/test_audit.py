@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,15 @@ from workers.safety.audit import Chain, Key
 chain = Chain(Path(sys.argv[1]), "test", Key(b"a key"), limit=20_000)
 while True:
     chain.write("made", outputs=["x" * 300])
+"""
+
+
+FROZEN = """
+import fcntl, sys, time
+lock = open(sys.argv[1], "ab")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("within", flush=True)
+time.sleep(600)
 """
 
 
@@ -161,6 +172,51 @@ def test_killed_writers_leave_a_chain_that_is_whole(tmp_path):
     assert fault(tmp_path) is None
 
 
+@contextmanager
+def frozen_within(folder: Path, lock: str) -> Iterator[None]:
+    """Another process that came in and neither goes on nor ends."""
+    command = [sys.executable, "-c", FROZEN, folder / lock]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            holder.kill()
+
+
+def test_a_process_that_freezes_while_it_writes_holds_nobody_up_and_no_line_is_lost(tmp_path):
+    chain(tmp_path).write("made", job="before")
+    other = chain(tmp_path, patience=0.2)
+    with frozen_within(tmp_path, ".test.lock"):
+        other.write("blocked", job="meanwhile")
+        other.write("made", job="and then")
+    chain(tmp_path).write("made", job="after")
+    assert [line.get("job", line["event"]) for line in records(tmp_path)] == [
+        "before",
+        "apart",
+        "meanwhile",
+        "and then",
+        "after",
+    ]
+    assert chains(tmp_path) == ["test", f"test-{os.getpid()}"]
+    assert not any(fault(tmp_path, name) for name in chains(tmp_path))
+
+
+def test_where_no_chain_can_be_written_to_in_time_nothing_is_decided(tmp_path):
+    own = f".test-{os.getpid()}.lock"
+    refusal = pytest.raises(TimeoutError, match="does not let go of its lock")
+    with frozen_within(tmp_path, ".test.lock"), frozen_within(tmp_path, own), refusal:
+        chain(tmp_path, patience=0.2).write("admitted")
+    assert not list(records(tmp_path))
+
+
+def test_a_key_that_is_there_is_read_whoever_holds_the_lock(tmp_path):
+    made = load_key(tmp_path, None)
+    with frozen_within(tmp_path, ".key.lock"):
+        assert load_key(tmp_path, None) == made
+
+
 def test_the_key_is_the_settings_or_one_made_beside_the_audit_for_its_owner_only(tmp_path):
     assert load_key(tmp_path, "given") == Key(b"given")
     made = load_key(tmp_path, None)
@@ -184,3 +240,13 @@ def test_a_lost_registry_is_built_again_from_the_audit(tmp_path):
     assert registry.find("a" * 64).user == "nym"
     assert registry.block_list().match(["0123456789abcdef"]) == "j"
     assert registry.block_list().match([None], "a" * 64) == "j"
+
+
+def test_who_was_forgotten_stays_so_whichever_chain_says_it(tmp_path):
+    writer, operator = chain(tmp_path, "sdxl@pod"), chain(tmp_path, "operator@pod")
+    writer.write(
+        "made", job="j", user="nym", type="image_fast", outputs=[{"index": 0, "sha256": "a" * 64, "prints": []}]
+    )
+    operator.write("forgotten", user="nym")
+    restore(registry := Registry(tmp_path), records(tmp_path))
+    assert registry.find("a" * 64).user == ""

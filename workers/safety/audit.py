@@ -2,13 +2,16 @@
 
 A chain is the lines of one writer. Each is JSON with its number, the hash of the line before, facts, and its own hash;
 `seal` is an HMAC of that hash, which nobody makes without the key. A process that is killed while it writes leaves a
-torn line: the next one says how long it was and what its hash is, and goes on.
+torn line: the next one says how long it was and what its hash is, and goes on. A process that freezes while it writes
+keeps its chain: the others of its name then begin one of their own, so that nothing that was decided is lost.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
+import heapq
 import hmac
 import json
 import os
@@ -21,11 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workers.logs import log
+
 FILE_BYTES = 16 * 2**20
 START = "0" * 64
 KEY_FILE = "key"
 DIGITS = 32
-TORN = "torn"
+TORN, APART = "torn", "apart"
+PATIENCE = 10.0
+"""Seconds to wait for another process of the same name, whose turn takes as long as one write to disk."""
+
+PAUSE = 0.01
 _NAME = re.compile(r"[^A-Za-z0-9@._-]")
 Record = dict[str, Any]
 
@@ -50,23 +59,36 @@ def load_key(folder: Path, given: str | None) -> Key:
     if given:
         return Key(given.encode())
     file = folder / KEY_FILE
-    with _alone(folder, KEY_FILE):
+    if not file.exists():
+        _make_key(file)
+    return Key(file.read_bytes())
+
+
+def _make_key(file: Path) -> None:
+    with _alone(file.parent, KEY_FILE, PATIENCE):
         if not file.exists():
-            made = folder / f".{KEY_FILE}.new"
+            made = file.with_name(f".{KEY_FILE}.new")
             made.touch(0o600)
             made.write_text(os.urandom(32).hex())
             made.rename(file)
-        return Key(file.read_bytes())
 
 
 class Chain:
-    """One writer's lines below `folder`. Any thread may write; another process of the same name waits its turn."""
+    """One writer's lines below `folder`. Any thread may write; another process of the same name waits its turn, for
+    `patience` seconds at most."""
 
     def __init__(
-        self, folder: Path, name: str, key: Key, *, limit: int = FILE_BYTES, clock: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        name: str,
+        key: Key,
+        *,
+        limit: int = FILE_BYTES,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = _NAME.sub("_", name)
-        self._folder, self._key, self._limit, self._clock = folder, key, limit, clock
+        self._folder, self._key, self._limit, self._patience, self._clock = folder, key, limit, patience, clock
         self._lock = threading.Lock()
         self._end: tuple[Path, int, int, str] | None = None
 
@@ -75,7 +97,21 @@ class Chain:
 
     def write(self, event: str, **facts: Any) -> Record:
         """Append one line and force it to disk. Raises `OSError`: then nothing was decided."""
-        with self._lock, _alone(self._folder, self.name):
+        with self._lock:
+            try:
+                return self._write(event, facts)
+            except TimeoutError:
+                log.error("audit lock held", chain=self.name, seconds=self._patience)
+                self._part()
+                return self._write(event, facts)
+
+    def _part(self) -> None:
+        """Go on in a chain of this process's own, which begins by saying so."""
+        left, self.name, self._end = self.name, f"{self.name}-{os.getpid()}", None
+        self._write(APART, {"chain": left})
+
+    def _write(self, event: str, facts: Mapping[str, Any]) -> Record:
+        with _alone(self._folder, self.name, self._patience):
             path, number, last = self._find_end()
             record = self._record(number + 1, last, event, facts)
             _append(path, _line(record))
@@ -140,10 +176,13 @@ def chains(folder: Path) -> list[str]:
 
 
 def records(folder: Path) -> Iterator[Record]:
-    """Every whole line of every chain, chain by chain."""
-    for name in chains(folder):
-        for file in files_of(folder, name):
-            yield from (read for read in map(read_line, lines_of(file)) if read is not None)
+    """Every whole line of every chain, in the order of their time."""
+    return heapq.merge(*(_records(folder, name) for name in chains(folder)), key=lambda line: float(line["at"]))
+
+
+def _records(folder: Path, name: str) -> Iterator[Record]:
+    for file in files_of(folder, name):
+        yield from (read for read in map(read_line, lines_of(file)) if read is not None)
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -182,9 +221,22 @@ def _append(path: Path, line: bytes) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
-    """No other process is within, by a lock that a killed one lets go of."""
+def _alone(folder: Path, name: str, patience: float) -> Iterator[None]:
+    """No other process is within, by a lock that a killed one lets go of. Raises `TimeoutError` where one that is not
+    killed does not."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{name}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        deadline = time.monotonic() + patience
+        while not _locked(lock.fileno()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "another process does not let go of its lock")
+            time.sleep(PAUSE)
         yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
