@@ -19,10 +19,11 @@ LAYERS = {
     "1": "settings tables known logs stop estimates prompting delivery.report safety.staged safety.veil "
     "supervision.environment supervision.heartbeat supervision.wear supervision.ledger",
     "2a": "queue supabase references provenance",
-    "2b": "card engines media making.flaws provenance.watermark provenance.watermark_net safety.scorers",
+    "2b": "card engines media readback making.flaws provenance.watermark provenance.watermark_net safety.scorers",
     "3": "account worker endings claiming lease prompting.enhancing references.bringing making delivery supervision "
     "safety",
-    "4": "kinds boot volume cli ops __main__ __init__ provenance.marks safety.guards safety.removal supervision.pulse",
+    "4": "kinds boot volume cli ops __main__ __init__ provenance.marks safety.guards safety.removal supervision.pulse "
+    "supervision.orchestrate",
     "double": "testing local tiny",
 }
 """Each module's layer, under its own name or else that of its package."""

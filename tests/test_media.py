@@ -16,6 +16,7 @@ from workers import media
 from workers.errors import Rejected
 from workers.job import Artifact, Output
 from workers.media import PARAMETERS, XMP, encode
+from workers.readback import MediaError
 
 MIB = 2**20
 XMP_PACKET = "<x:xmpmeta xmlns:x='adobe:ns:meta/'>trainedAlgorithmicMedia</x:xmpmeta>"
@@ -238,7 +239,7 @@ def test_a_file_that_cannot_be_read_back_is_noticed(tmp_path, monkeypatch, kind)
 
     whole = encoded(tmp_path, grainy(5 if kind == "video" else 1), media=kind).path.read_bytes()
     monkeypatch.setattr(media, f"_write_{kind}", truncated)
-    with pytest.raises(media.MediaError):
+    with pytest.raises(MediaError):
         encoded(tmp_path, grainy(5 if kind == "video" else 1), media=kind)
 
 
@@ -247,5 +248,5 @@ def test_lost_frames_are_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(
         media, "_write_video", lambda path, frames, *rest, **options: write(path, frames[1:], *rest, **options)
     )
-    with pytest.raises(media.MediaError, match="4 frames"):
+    with pytest.raises(MediaError, match="4 frames"):
         video(tmp_path, grainy(5))

@@ -13,7 +13,7 @@ from workers.card import gpu
 from workers.delivery.verdict import Verdict, jittered
 from workers.endings import MAX_ATTEMPTS, RETRY_DELAYS
 from workers.errors import EngineBroken, Rejected, Unreachable
-from workers.media import MediaError
+from workers.readback import MediaError
 from workers.supabase import storage
 from workers.supabase.storage import Refused
 from workers.testing.fakes import CallbackRecorder, FakeEngine, MemoryStorage

@@ -25,22 +25,18 @@ from workers.kinds import (
     KINDS,
     make_encode,
     make_maker,
-    make_wear,
     open_callbacks,
     open_queue,
-    open_reconciler,
     open_storage,
     open_turn,
     open_veil,
     open_wake_ups,
-    queue_of,
 )
 from workers.known import known_settings
 from workers.lease import THREAD_DIED, Leases
 from workers.logs import describe, log
 from workers.ops.events import counter_for
 from workers.ops.meter import Meter, beats_of
-from workers.ops.room import Room, count_here, open_room
 from workers.provenance.marks import make_sign
 from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
@@ -49,14 +45,10 @@ from workers.safety.inspection import Inspection
 from workers.settings import WRONG_VALUE, Settings
 from workers.stop import Stop
 from workers.supervision import heartbeat, ledger
-from workers.supervision.environment import worker_environment
-from workers.supervision.heartbeat import Heartbeat
-from workers.supervision.keeper import Hooks
-from workers.supervision.process import Slot, take_lock
+from workers.supervision.process import take_lock
 from workers.supervision.pulse import Vitals, each_second
-from workers.supervision.slot import UNREACHABLE, Pace
-from workers.supervision.supervisor import supervise
-from workers.supervision.wear import GIB, memory
+from workers.supervision.slot import UNREACHABLE
+from workers.supervision.wear import GIB, Ceilings, Wear, memory
 from workers.tables import load_models
 from workers.volume import models_of
 from workers.worker import Worker, Workplace
@@ -119,26 +111,6 @@ def run_worker(name: str) -> NoReturn:
     os._exit(code)  # the interpreter would wait for uploads that hang, and their claims are released already
 
 
-def run_supervisor(only: str | None = None) -> int:
-    """Both workers, or one of them, until asked to stop. Main thread only."""
-    kinds = [only] if only else list(KINDS)
-    run_dir = heartbeat.run_dir()
-    count_here(run_dir, kinds)
-    try:
-        settings = prepare(kinds, "supervisor")
-    except Misconfigured as error:
-        return complain(error)
-    env = worker_environment(len(kinds))
-    slots = [Slot(kind, (sys.executable, str(ROOT / f"{kind}_worker.py")), env) for kind in kinds]
-    if settings.reconciles:
-        open_reconciler(kinds, settings).start()
-    log.info("supervising", kinds=",".join(kinds), dialect=settings.callback_dialect, outbox=str(settings.outbox))
-    room = open_room(settings, run_dir, _open_queues(kinds, settings))
-    code = supervise(slots, hooks=_hooks(kinds, settings, room), pace=Pace(drain=settings.drain_seconds))
-    room.close()
-    return code
-
-
 def complain(error: Misconfigured) -> int:
     """Say every problem on its own line; returns the exit code."""
     for problem in error.problems:
@@ -168,39 +140,41 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
     dispatch = Dispatch(way, on_room=stop.wake)
     claimer = _claimer(name, settings, open_queue(name, settings, budget=budget), stop)
     turn = open_turn(KINDS[name], settings)
-    worker = Worker(
-        Workplace(
-            maker=maker,
-            claimer=claimer,
-            queue=queue,
-            leases=leases,
-            dispatch=dispatch,
-            outbox=outbox,
-            stop=stop,
-            turn=turn,
-            poll=KINDS[name].poll,
-            grace=max(0.0, settings.drain_seconds - RELEASE_SECONDS),
-            step_limit=KINDS[name].step_limit,
-            wear=make_wear(settings),
-            expected=Estimates(heartbeat.run_dir() / estimates.FILE),
-            measure=_meter(name, settings, turn),
-        )
-    )
-
-    vitals = Vitals(
-        worker=worker,
+    place = Workplace(
+        maker=maker,
+        claimer=claimer,
+        queue=queue,
         leases=leases,
         dispatch=dispatch,
-        claimer=claimer,
+        outbox=outbox,
+        stop=stop,
+        turn=turn,
+        poll=KINDS[name].poll,
+        grace=max(0.0, settings.drain_seconds - RELEASE_SECONDS),
+        step_limit=KINDS[name].step_limit,
+        wear=_wear(settings),
+        expected=Estimates(heartbeat.run_dir() / estimates.FILE),
+        measure=_meter(name, settings, turn),
+    )
+    worker = Worker(place)
+    leases.start(each_second(heartbeat.path_of(name), stop, _vitals(worker, place, turn, budget, settings)))
+    dispatch.start()
+    return worker.run()
+
+
+def _vitals(worker: Worker, place: Workplace, turn: Turn | NoTurn, budget: Budget, settings: Settings) -> Vitals:
+    """What is said of this worker each second."""
+    return Vitals(
+        worker=worker,
+        leases=place.leases,
+        dispatch=place.dispatch,
+        claimer=place.claimer,
         budget=budget,
-        model=maker.engine.model_name,
+        model=place.maker.engine.model_name,
         busy=lambda: turn.held_for.seconds,
         card=functools.partial(gpu.held, gpu.pick_device(settings.device)),
         memory=memory,
     )
-    leases.start(each_second(heartbeat.path_of(name), stop, vitals))
-    dispatch.start()
-    return worker.run()
 
 
 def _forget_what_is_old(settings: Settings, outbox: Outbox, queue: UpstashQueue) -> None:
@@ -244,22 +218,9 @@ def _way(queue: UpstashQueue, settings: Settings, outbox: Outbox, leases: Leases
     )
 
 
-def _open_queues(kinds: Sequence[str], settings: Settings) -> dict[str, UpstashQueue]:
-    return {kind: open_queue(kind, settings, timeout=HOOK_TIMEOUT) for kind in kinds}
-
-
-def _hooks(kinds: Sequence[str], settings: Settings, room: Room) -> Hooks:
-    """What the supervisor knows of the queues: their lengths as its workers saw them, at no cost, and how to end the
-    leases of a worker that died."""
-    queues = _open_queues(kinds, settings)
-
-    def end_leases(kind: str, last: Heartbeat | None) -> None:
-        room.died(kind)
-        if last is not None and last.tokens:
-            log.info("leases ended", kind=kind, claims=queues[kind].expire(last.tokens))
-
-    def depths() -> dict[str, int]:
-        seen = {kind: heartbeat.read(heartbeat.path_of(kind)) for kind in kinds}
-        return {queue_of(kind): beat.waiting for kind, beat in seen.items() if beat and beat.waiting is not None}
-
-    return Hooks(on_exit=end_leases, depths=depths, show=room.show)
+def _wear(settings: Settings) -> Wear:
+    """When this process makes room for a fresh one: never where it runs alone, since nobody would start it."""
+    if heartbeat.supervisor() is None:
+        return Wear()
+    ceilings = Ceilings(settings.recycle_jobs, round(settings.recycle_rss_gb * GIB))
+    return Wear(ceilings, card=functools.partial(gpu.held, gpu.pick_device(settings.device)))

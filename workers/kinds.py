@@ -1,7 +1,4 @@
-"""The composition root: the only file that knows the concrete names of everything.
-
-A third kind of worker is one entry in `KINDS` and one folder in `engines/`.
-"""
+"""The composition root, which alone knows all names. A third kind is an entry in `KINDS` and a folder in `engines/`."""
 
 from __future__ import annotations
 
@@ -38,7 +35,6 @@ from workers.supabase.rows import JobRows
 from workers.supabase.storage import SupabaseStorage
 from workers.supervision import heartbeat
 from workers.supervision.reconciler import Reconciler
-from workers.supervision.wear import GIB, Ceilings, Wear
 from workers.tables import ModelFiles, load_models, load_presets, size_scale
 from workers.volume import adapter_files, vace_folder
 
@@ -77,15 +73,15 @@ def _sdxl(catalogue: Catalogue) -> Engine:
     from workers.engines.sdxl.engine import SdxlEngine
 
     files = catalogue.models.sdxl
-    settings = catalogue.settings
+    root = catalogue.settings.model_root
     return SdxlEngine(
-        settings.model_root / files.checkpoint,
+        root / files.checkpoint,
         device=catalogue.device,
-        cache=settings.compile_cache,
+        cache=catalogue.settings.compile_cache,
         name=files.name,
-        loras=Shelf(settings.model_root, catalogue.models.loras),
-        adapter=adapter_files(settings.model_root, catalogue.models),
-        characters=settings.model_root.parent / "characters",
+        loras=Shelf(root, catalogue.models.loras),
+        adapter=adapter_files(root, catalogue.models),
+        characters=root.parent / "characters",
     )
 
 
@@ -215,8 +211,7 @@ def open_callbacks(settings: Settings) -> CallbackClient:
 
 def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
     """What jobs of this kind are made with; nothing heavy is loaded yet. Raises `Misconfigured`."""
-    presets, rules = load_presets(), load_rules(budget=settings.prompt_budget)
-    models = load_models()
+    presets, rules, models = load_presets(), load_rules(budget=settings.prompt_budget), load_models()
     catalogue = Catalogue(settings, presets, models, rules, gpu.pick_device(settings.device))
     engine = kind.engine(catalogue)
     return Maker(
@@ -233,14 +228,6 @@ def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
         references=open_references(settings),
         watermark=open_watermark(settings, catalogue.device),
     )
-
-
-def make_wear(settings: Settings) -> Wear:
-    """When this process makes room for a fresh one: never where it runs alone, since nobody would start it."""
-    if heartbeat.supervisor() is None:
-        return Wear()
-    ceilings = Ceilings(settings.recycle_jobs, round(settings.recycle_rss_gb * GIB))
-    return Wear(ceilings, card=functools.partial(gpu.held, gpu.pick_device(settings.device)))
 
 
 def make_encode(settings: Settings) -> Encode:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import Rejected
-from workers.job import Artifact, Media, Output, Size
+from workers.job import Artifact, Media, Output
+from workers.readback import compare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,25 +31,8 @@ THUMBNAIL_QUALITY = 90  # at 80 one bit in sixteen of a mark is lost
 PRESETS = {"fast": "veryfast", "high": "medium"}
 ENCODER_THREADS = 4  # x264 writes other bytes for another number of threads: never the machine's own
 BT709 = 1
-ACROSS = 256
-OTHER_COLOUR = 12.0
-"""How far a file's mean colour may be from that of the pixels: compression moves it by two or three levels."""
-Colour = tuple[float, float, float]
 _EXIF, _USER_COMMENT = 0x8769, 0x9286
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-
-
-class MediaError(Exception):
-    """A written file does not hold what was put in. Encoding again may help."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """`colour` is the mean of a picture, or of a clip's middle frame."""
-
-    size: Size
-    frames: int
-    colour: Colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +71,14 @@ def encode(
     """
     write = partial(_write_video, fps=fps, preset=PRESETS[quality]) if media == "video" else _write_image
     path, encoding = _fitting(output, folder, media, limit, partial(write, text=text))
-    held = _measure(path, media, len(output.frames) // 2)
-    size, frames = held.size, held.frames
-    if (size[1], size[0]) != output.frames.shape[1:3] or frames != len(output.frames):
-        raise MediaError(f"{path.name} holds {frames} frames of {size[0]}x{size[1]} after encoding")
-    if _apart(held.colour, _colour(output.frames[len(output.frames) // 2])) > OTHER_COLOUR:
-        raise MediaError(f"{path.name} does not show what was made")
+    compare(path, output.frames, media)
     _flush(path)
     return Artifact(
         index=output.index,
         path=path,
         content_type=encoding.content_type,
-        size=size,
-        frames=frames,
+        size=(output.frames.shape[2], output.frames.shape[1]),
+        frames=len(output.frames),
         seed=output.seed,
         thumbnail=_write_thumbnail(output, folder, text) if thumbnail else None,
     )
@@ -209,49 +188,6 @@ def _append_xmp(path: Path, packet: bytes) -> None:
     """A top-level `uuid` box, where readers of XMP look for it; players skip it."""
     with path.open("ab") as file:
         file.write((24 + len(packet)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + packet)
-
-
-def _measure(path: Path, media: Media, middle: int) -> _Measured:
-    """What the file holds, all of it decoded."""
-    return _measure_video(path, middle) if media == "video" else _measure_image(path)
-
-
-def _measure_image(path: Path) -> _Measured:
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return _Measured(picture.size, 1, _colour(np.asarray(picture.convert("RGB"))))
-    except (OSError, SyntaxError) as error:
-        raise MediaError(f"{path.name} cannot be read back") from error
-
-
-def _measure_video(path: Path, middle: int) -> _Measured:
-    import av
-
-    frames, colour = 0, (0.0, 0.0, 0.0)
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            for frame in container.decode(stream):
-                if frames == middle:
-                    colour = _colour(frame.to_ndarray(format="rgb24"))
-                frames += 1
-            return _Measured((stream.width, stream.height), frames, colour)
-    except av.FFmpegError as error:
-        raise MediaError(f"{path.name} cannot be read back") from error
-
-
-def _colour(frame: NDArray[np.uint8]) -> Colour:
-    """Mean red, green and blue of some sixty thousand pixels: among fewer, noise changes its mean once coded."""
-    apart = max(1, min(frame.shape[:2]) // ACROSS)
-    red, green, blue = (float(frame[::apart, ::apart, channel].mean()) for channel in range(3))
-    return red, green, blue
-
-
-def _apart(one: Colour, other: Colour) -> float:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 def _flush(path: Path) -> None:

@@ -24,6 +24,7 @@ from workers.job import Output, SamplingParams
 from workers.lease import Leases
 from workers.queue import rest
 from workers.supabase import web
+from workers.supervision import orchestrate
 from workers.testing.fakes import FakeEngine, FakeEnhancer, no_objections
 from workers.watch import Watch
 
@@ -89,10 +90,10 @@ def live(order: Mapping[str, Any]) -> NoReturn:
 
 def _supervise(order: Mapping[str, Any]) -> int:
     """The true supervisor with workers that are told the same. Only the first of them is evil."""
-    boot.ROOT = Path(order["log"]).parent
+    orchestrate.ROOT = Path(order["log"]).parent
     boot.models_of = lambda *_: []
-    (boot.ROOT / f"{order['kind']}_worker.py").write_text(SUPERVISED.format(order=dict(order)))
-    return boot.run_supervisor(order["kind"])
+    (orchestrate.ROOT / f"{order['kind']}_worker.py").write_text(SUPERVISED.format(order=dict(order)))
+    return orchestrate.run_supervisor(order["kind"])
 
 
 def _prepare(order: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from workers.delivery import courier, verdict
 from workers.delivery.parcel import Encode, Parcel
 from workers.errors import EngineBroken
 from workers.job import Artifact, Output
+from workers.supervision import orchestrate
 from workers.testing.fakes import FakeEngine, FakeEnhancer
 from workers.watch import Watch
 
@@ -119,7 +120,7 @@ class _Engine(FakeEngine):
 
 def prepare() -> None:
     """The kinds of worker without weights, and waits of seconds where they would be minutes."""
-    boot.ROOT = Path(__file__).parent
+    orchestrate.ROOT = Path(__file__).parent
     boot.models_of = lambda *_: []
     claiming.BACK_OFF = (0.2, 0.5)
     courier.BACK_OFF = (0.1, 0.2)

@@ -1,6 +1,6 @@
 import sys
 
-from deeds import boot, prepare
+from deeds import orchestrate, prepare
 
 prepare()
-sys.exit(boot.run_supervisor("wan"))
+sys.exit(orchestrate.run_supervisor("wan"))

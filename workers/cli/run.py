@@ -22,7 +22,7 @@ def run(kind: Kind) -> None:
 
 def supervise(only: Only = None) -> None:
     """Run both workers, and start them again whenever one dies."""
-    from workers.boot import run_supervisor
+    from workers.supervision.orchestrate import run_supervisor
 
     raise typer.Exit(run_supervisor(only and known_kind(only)))
 
