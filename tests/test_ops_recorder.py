@@ -92,6 +92,17 @@ def test_jobs_are_known_and_estimates_learned_as_soon_as_a_job_has_ended(world):
     assert json.loads((world.folder / estimates.FILE).read_text())["image_fast"]["denoise"] == 7.0
 
 
+def test_open_pages_hear_of_a_job_and_of_how_its_type_does_when_it_ends(world):
+    page = world.heard.subscribe(b"")
+    next(page)
+    world.ended(status="failed")
+    world.recorder.tick()
+    ended, judged = next(page).decode(), next(page).decode()
+    assert ended.startswith("event: job\n")
+    types = json.loads(judged.removeprefix("event: types\ndata: "))["types"]
+    assert {row["type"]: row["failed"] for row in types}["image_fast"] == 1
+
+
 def test_a_queue_that_no_worker_sees_is_looked_at_once_a_minute(tmp_path, world, monkeypatch):
     asked = []
     look = lambda kind: asked.append(kind) or Sight(9, None, time.monotonic())  # noqa: E731

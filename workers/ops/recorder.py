@@ -16,7 +16,7 @@ from workers.ops.board import Board
 from workers.ops.card import Card, CardNow
 from workers.ops.feed import Feed
 from workers.ops.history import MINUTE, Archive, Ring
-from workers.ops.status import job, live, summary
+from workers.ops.status import job, live, standing, summary
 from workers.ops.terms import Terms
 from workers.supervision.ledger import FOLDER, Entry, take
 
@@ -69,6 +69,7 @@ class Recorder:
             self._books.feed.publish("job", job(entry))
         if entries:
             self._learn()
+            self._books.feed.publish("types", standing(self._books.terms, self._books.archive))
         self.card = self._card.read()
         if (minute := self._now_minute()) != self._minute:
             self._close_minute(minute)

@@ -35,14 +35,18 @@ def live(board: Board, card: CardNow | None) -> dict[str, Any]:
     }
 
 
-def summary(terms: Terms, archive: Archive, ring: Ring) -> dict[str, Any]:
-    """What changes with every job, or every minute."""
+def standing(terms: Terms, archive: Archive) -> dict[str, Any]:
+    """What changes with every job."""
     entries = archive.entries()
     return {
         "types": as_json(table(terms.presets, entries, terms.ceiling)),
         "estimates": with_totals(learn(entries)),
-        "costs": costs(ring.read(time.time() - DAY), terms.price),
     }
+
+
+def summary(terms: Terms, archive: Archive, ring: Ring) -> dict[str, Any]:
+    """What changes with every job, or every minute."""
+    return {**standing(terms, archive), "costs": costs(ring.read(time.time() - DAY), terms.price)}
 
 
 def status(terms: Terms, board: Board, card: CardNow | None, archive: Archive, ring: Ring) -> dict[str, Any]:

@@ -43,9 +43,14 @@ const on = {
     drawNow();
     if (job.status === "failed") setTimeout(readDead, DEAD_SETTLES_MS);
   },
-  minute(news) {
+  types({ types, estimates }) {
     if (!state) return;
-    Object.assign(state, { types: news.types, estimates: news.estimates, costs: news.costs });
+    Object.assign(state, { types, estimates });
+    drawTypes(state);
+  },
+  minute({ types, estimates, costs }) {
+    if (!state) return;
+    Object.assign(state, { types, estimates, costs });
     drawSums();
     readTally();
     readDay();

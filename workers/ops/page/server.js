@@ -103,7 +103,7 @@ function stream(on) {
         end();
       }
     };
-    for (const name of ["live", "job", "minute"]) {
+    for (const name of ["live", "job", "types", "minute"]) {
       source.addEventListener(name, (event) => {
         heard();
         on[name](JSON.parse(event.data));
