@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from workers.readback import compare
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     Frames = NDArray[np.uint8]
 
@@ -31,6 +32,8 @@ THUMBNAIL_QUALITY = 90  # at 80 one bit in sixteen of a mark is lost
 PRESETS = {"fast": "veryfast", "high": "medium"}
 ENCODER_THREADS = 4  # x264 writes other bytes for another number of threads: never the machine's own
 BT709 = 1
+_IHDR_END = 33
+"""Bytes of a PNG up to where texts may stand."""
 _EXIF, _USER_COMMENT = 0x8769, 0x9286
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
@@ -44,8 +47,8 @@ class _Encoding:
 
 ENCODINGS: Mapping[Media, tuple[_Encoding, ...]] = {
     "image": (
-        _Encoding("png", "image/png", {"compress_level": 1}),
-        _Encoding("png", "image/png", {"compress_level": 9}),
+        _Encoding("png", "image/png", {"compression_level": "1"}),
+        _Encoding("png", "image/png", {"compression_level": "9"}),
         _Encoding("webp", "image/webp", {"lossless": True}),
         _Encoding("webp", "image/webp", {"quality": 95}),
     ),
@@ -99,7 +102,30 @@ def _fitting(
 def _write_image(path: Path, frames: Frames, options: Mapping[str, Any], *, text: Mapping[str, str]) -> None:
     from PIL import Image
 
-    _save(Image.fromarray(frames[0]), path, options, text)
+    if path.suffix == ".png":
+        path.write_bytes(_png(frames[0], options, text))
+    else:
+        Image.fromarray(frames[0]).save(path, **options, **_webp_texts(text))
+
+
+def _png(pixels: NDArray[np.uint8], options: Mapping[str, str], text: Mapping[str, str]) -> bytes:
+    """libav chooses a filter for every line in a third of the time that Pillow takes, but knows of no texts."""
+    import av
+    from PIL.PngImagePlugin import putchunk
+
+    context = av.CodecContext.create("png", "w")
+    context.height, context.width = pixels.shape[:2]
+    context.pix_fmt, context.thread_count = "rgb24", 1
+    context.time_base = context.sample_aspect_ratio = Fraction(1)
+    context.options = {"pred": "mixed", **options}
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    coded = b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None)))
+    file = io.BytesIO()
+    file.write(coded[:_IHDR_END])
+    for kind, data, *_ in _png_texts(text).chunks:
+        putchunk(file, kind, data)
+    file.write(coded[_IHDR_END:])
+    return file.getvalue()
 
 
 def _write_thumbnail(output: Output, folder: Path, text: Mapping[str, str]) -> Path:
@@ -109,24 +135,19 @@ def _write_thumbnail(output: Output, folder: Path, text: Mapping[str, str]) -> P
     picture = Image.fromarray(output.frames[len(output.frames) // 2] if output.thumbnail is None else output.thumbnail)
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     path = folder / f"{output.index}.thumb.webp"
-    _save(picture, path, {"quality": THUMBNAIL_QUALITY}, text)
+    picture.save(path, quality=THUMBNAIL_QUALITY, **_webp_texts(text))
     _flush(path)
     return path
 
 
-def _save(picture: Image.Image, path: Path, options: Mapping[str, Any], text: Mapping[str, str]) -> None:
-    texts = _png_texts(text) if path.suffix == ".png" else _webp_texts(text)
-    picture.save(path, **options, **texts)
-
-
-def _png_texts(text: Mapping[str, str]) -> dict[str, Any]:
+def _png_texts(text: Mapping[str, str]) -> PngInfo:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     for key, value in text.items():
         add = info.add_itxt if key == XMP else info.add_text
         add(key, value)
-    return {"pnginfo": info}
+    return info
 
 
 def _webp_texts(text: Mapping[str, str]) -> dict[str, Any]:
