@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from support import RunningGateway, wait_until
 
+from workers import claiming
 from workers.claim import ClaimReply
 from workers.claiming import Claimer
 from workers.local.serving import LocalServer
@@ -22,6 +25,8 @@ from workers.queue.budget import Budget
 from workers.queue.upstash import UpstashQueue
 from workers.queue.wake import WakeUps
 from workers.stop import Stop
+from workers.testing.queue import MemoryQueue
+from workers.watch import Watch
 
 POLL = 2.0
 EMPTY = ClaimReply(None, waiting=0, in_flight=0)
@@ -92,6 +97,27 @@ def test_a_claim_that_waits_is_made_at_once_when_a_job_is_announced(
             while claimer.next(lambda: None) is None:
                 pass
             assert time.monotonic() - started < 10
+
+
+class Hours:
+    """A clock on which only sleeping takes time, and the sleeper."""
+
+    now, requested = 0.0, False
+
+    def sleep(self, seconds: float) -> bool:
+        self.now += seconds
+        return False
+
+
+def test_a_worker_that_relies_on_announcements_never_counts_as_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours, moved = Hours(), []
+    monkeypatch.setattr(claiming, "time", SimpleNamespace(monotonic=lambda: hours.now))
+    claimer = Claimer(MemoryQueue(), hours, poll=POLL, lease=LEASE, pace=lambda reply, asked: wake.SLOW)
+    for _ in range(3):
+        claimer.next(lambda: moved.append(hours.now))
+    assert hours.now == 3 * wake.SLOW
+    longest = max(after - before for before, after in pairwise([0.0, *moved, hours.now]))
+    assert longest < Watch(lambda: 0.0).deadline / 2
 
 
 def test_a_stream_that_dies_is_opened_again_and_asked_after_at_once(

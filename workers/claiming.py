@@ -120,10 +120,20 @@ class Claimer:
         pause = self._pace(reply, asked)
         if reply.claim is None:
             until_expiry = pause if reply.next_expiry is None else max(SHORTEST, reply.next_expiry)
-            self._stop.sleep(min(pause, until_expiry))
+            self._rest(min(pause, until_expiry), look_alive)
             return None
         crash.point("claim-unheard")
         return replace(reply.claim, asked=asked)
+
+    def _rest(self, seconds: float, look_alive: Callable[[], None]) -> None:
+        """Until then, or until woken. A pause may be as long as a hung worker is given, so signs of life go on."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            look_alive()
+            slept_from, nap = time.monotonic(), min(left, SLICE)
+            self._stop.sleep(nap)
+            if time.monotonic() - slept_from < nap:
+                return
 
     def _answered_ahead(self) -> tuple[ClaimReply, float] | None:
         """A claim that was made ahead. One that has waited for half its lease, or whose reply was lost, is asked for
