@@ -18,7 +18,7 @@ TYPES = sorted(load_presets())
 
 def client(stack: LocalStack, bearer: str, apikey: str) -> httpx.Client:
     headers = {"Authorization": f"Bearer {bearer}", "apikey": apikey}
-    return httpx.Client(base_url=stack.supabase.url, headers=headers, timeout=10, verify=False)
+    return httpx.Client(base_url=stack.supabase.url, headers=headers, timeout=60, verify=False)
 
 
 def service(stack: LocalStack) -> httpx.Client:

@@ -19,7 +19,7 @@ from workers.local.stack import LocalStack
 from workers.supervision import heartbeat
 
 ROOT = Path(__file__).resolve().parent.parent
-START = 30.0
+START = 60.0
 
 
 class Pod:
@@ -59,7 +59,8 @@ class Pod:
         return self.output.read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.text().splitlines() if line.startswith("{") and line.endswith("}")]
+        finished, _, _ = self.text().rpartition("\n")
+        lines = [json.loads(line) for line in finished.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def wait_for(self, name: str, times: int = 1, limit: float = START) -> dict[str, Any]:

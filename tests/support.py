@@ -15,7 +15,7 @@ from workers.local.gateway import Gateway
 from workers.local.redis import RedisServer
 
 # One request to a service on this machine. Without TLS there is no certificate store to read, which takes 40 ms.
-get, post, delete = (partial(verb, verify=False, timeout=10) for verb in (httpx.get, httpx.post, httpx.delete))
+get, post, delete = (partial(verb, verify=False, timeout=60) for verb in (httpx.get, httpx.post, httpx.delete))
 
 TOKEN = "local-rest-token"
 
@@ -32,10 +32,10 @@ class RunningGateway:
 
     def client(self, **headers: str) -> httpx.Client:
         own = {"Authorization": f"Bearer {self.token}", **headers}
-        return httpx.Client(base_url=self.url, headers=own, timeout=10, verify=False)
+        return httpx.Client(base_url=self.url, headers=own, timeout=60, verify=False)
 
 
-def wait_until(holds: Callable[[], object], limit: float = 10.0) -> None:
+def wait_until(holds: Callable[[], object], limit: float = 60.0) -> None:
     """Return as soon as it holds; fail after `limit` seconds."""
     deadline = time.monotonic() + limit
     while not holds():

@@ -89,7 +89,7 @@ def test_of_a_delivered_job_no_word_is_left_on_disk_or_in_redis(pod, stack):
 def test_where_a_scorer_fails_the_job_is_blocked_and_the_worker_ends_with_73(pod, stack, deed):
     at = pod(evil_explicit=deed, evil_patience=0.3)
     job, other = submit(stack, FINE), submit(stack, FINE)
-    assert at.process.wait(30) == 73
+    assert at.process.wait(60) == 73
     at.wait_until(lambda: terminal(stack, job))
     assert terminal(stack, job)[0]["error_type"] == "policy"
     assert not [seen for seen in terminal(stack, other) if seen["status"] == "completed"]
@@ -99,7 +99,7 @@ def test_where_a_scorer_fails_the_job_is_blocked_and_the_worker_ends_with_73(pod
 def test_a_scorer_that_takes_the_process_down_lets_nothing_pass(pod, stack):
     job = submit(stack, FINE)
     first = pod(evil_explicit="dies", lease_seconds=1)
-    assert first.process.wait(30) == -9
+    assert first.process.wait(60) == -9
     assert stack.objects() == []
     assert not list(first.outbox.glob("*/*"))
     second = pod(lease_seconds=1)
@@ -114,7 +114,7 @@ def test_a_worker_with_a_model_that_is_not_the_one_configured_ends_with_73(pod, 
     write_scorer(tmp_path / "models" / "age.onnx")
     manifest = write_manifest(tmp_path, age={"file": "age.onnx", "sha256": "0" * 64})
     at = pod(evil_explicit="shipped", safety_manifest=manifest)
-    assert at.process.wait(30) == 73
+    assert at.process.wait(60) == 73
     assert "another SHA-256" in at.text()
 
 

@@ -15,27 +15,27 @@ pytestmark = pytest.mark.ring2
 @pytest.mark.parametrize("program", ["wan_worker", "orchestrator"])
 def test_1_says_every_variable_that_is_missing_at_once(pod, program):
     at = pod(program, supabase_url="", upstash_redis_rest_url="")
-    assert at.process.wait(30) == 1
+    assert at.process.wait(60) == 1
     assert [line.split()[1] for line in at.text().splitlines()] == ["SUPABASE_URL", "UPSTASH_REDIS_REST_URL"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("LEASE_SECONDS", "soon"), ("CALLBACK_DIALECT", "morse")])
 def test_64_names_the_setting_that_is_wrong(pod, name, value):
     at = pod(**{name: value})
-    assert at.process.wait(30) == 64
+    assert at.process.wait(60) == 64
     assert f"error: {name}" in at.text()
 
 
 def test_75_says_that_the_queue_cannot_be_reached(pod):
     at = pod(upstash_redis_rest_url="http://127.0.0.1:9")
-    assert at.process.wait(30) == 75
+    assert at.process.wait(60) == 75
     assert at.events("queue unreachable")
 
 
 def test_70_gives_the_job_back_counted(pod, stack):
     stack.submit("image_fast", "a broken vase")
     at = pod()
-    assert at.process.wait(30) == 70
+    assert at.process.wait(60) == 70
     assert at.events("engine broken")[0]["exit_code"] == 70
     assert ask(stack, "LLEN", "wan_queue:retry") == 1
     assert ask(stack, "HVALS", "wan_queue:attempts") == ["1"]
@@ -73,6 +73,6 @@ def test_a_second_worker_of_a_kind_is_refused_while_the_first_lives(pod):
     first = pod()
     first.wait_for("ready")
     second = pod()
-    assert second.process.wait(30) != 0
+    assert second.process.wait(60) != 0
     assert "Another wan worker runs on this machine" in second.text()
     assert first.end() == 0

@@ -92,7 +92,7 @@ def install(folder: Path) -> Path | None:
 def run_client(folder: Path, url: str) -> dict[str, Any]:
     variables = {"UPSTASH_REDIS_REST_URL": url, "UPSTASH_REDIS_REST_TOKEN": TOKEN}
     done = subprocess.run(
-        ["node", "js_client.mjs"], cwd=folder, env={**os.environ, **variables}, capture_output=True, timeout=60
+        ["node", "js_client.mjs"], cwd=folder, env={**os.environ, **variables}, capture_output=True, timeout=240
     )
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)

@@ -14,6 +14,8 @@ from workers.errors import Cancelled, ClaimLost, Unreachable
 from workers.lease import FRESH, Leases
 from workers.watch import Watch
 
+HOUR = 3600.0
+
 
 class Beats:
     """A queue that notes its beats and answers what it is told to."""
@@ -47,6 +49,13 @@ def leases(queue) -> Leases:
     return Leases(queue, interval=10.0)
 
 
+@pytest.fixture
+def unhurried(queue, monkeypatch) -> Leases:
+    """Takes an hour for the second that makes an answer old: a second may pass between any two lines."""
+    monkeypatch.setattr("workers.lease.FRESH", HOUR)
+    return Leases(queue, interval=10 * HOUR)
+
+
 def claim(age: float = 0.0) -> Claim:
     """A claim that was asked for so many seconds ago."""
     return Claim(uuid.uuid4().hex, "{}", attempt=1, crashes=0, fence=1, asked=time.monotonic() - age)
@@ -61,15 +70,15 @@ def held(leases: Leases, age: float = 2 * FRESH, watch: Watch | None = None) -> 
 # Before an effect outside
 
 
-def test_a_claim_as_young_as_a_second_needs_no_question(leases, queue):
-    leases.confirm(held(leases, age=0.0).token)
+def test_a_claim_as_young_as_a_second_needs_no_question(unhurried, queue):
+    unhurried.confirm(held(unhurried, age=0.0).token)
     assert not queue.calls
 
 
-def test_an_older_claim_is_asked_about_once_a_second_at_most(leases, queue):
-    ours = held(leases)
+def test_an_older_claim_is_asked_about_once_a_second_at_most(unhurried, queue):
+    ours = held(unhurried, age=2 * HOUR)
     for _ in range(3):
-        leases.confirm(ours.token)
+        unhurried.confirm(ours.token)
     assert queue.tokens == [{ours.token}]
 
 

@@ -144,7 +144,7 @@ def test_what_the_queue_says_of_its_errors_is_not_repeated(talkative, stack):
     with running_receiver() as receiver:
         receiver.answers += [Answer(400, {"error": f"ERR {planted(stack)}"})] * 50
         at = talkative(upstash_redis_rest_url=receiver.url)
-        assert at.process.wait(30) == 75
+        assert at.process.wait(60) == 75
     assert "queue unreachable" in everything(at)
     assert leaks(everything(at), stack) == []
 
@@ -226,5 +226,5 @@ class TestOneProcess:
 def test_a_log_folder_that_cannot_be_made_is_said_at_the_start(talkative, tmp_path):
     (tmp_path / "file").touch()
     at = talkative(log_dir=tmp_path / "file/logs")
-    assert at.process.wait(30) == 64
+    assert at.process.wait(60) == 64
     assert "LOG_DIR" in at.text()

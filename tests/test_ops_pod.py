@@ -185,7 +185,7 @@ def test_where_other_machines_reach_the_port_a_stranger_gets_the_page_and_the_pr
 
 def test_without_a_token_such_a_port_is_not_opened_at_all(pod):
     refused = pod("orchestrator", ops_address="0.0.0.0:0")
-    assert refused.process.wait(30) == 64
+    assert refused.process.wait(60) == 64
     assert "OPS_TOKEN" in refused.text()
 
 

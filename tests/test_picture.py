@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import random
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,7 +150,7 @@ def test_a_bomb_among_the_metadata_is_not_unpacked(kind):
     began = time.monotonic()
     with pytest.raises(Rejected):
         decode(png_with(kind, head + squeezed))
-    assert time.monotonic() - began < module.PATIENCE / 2
+    assert time.monotonic() - began < module.PATIENCE
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -170,6 +170,11 @@ def test_damage_anywhere_is_refused_or_harmless(form):
             damaged[at] = dice.integers(0, 256)
         with contextlib.suppress(Rejected):
             assert decode(bytes(damaged)).pixels
+
+
+def children() -> set[str]:
+    """The processes that this one has started and not yet collected."""
+    return {pid for thread in Path("/proc/self/task").iterdir() for pid in (thread / "children").read_text().split()}
 
 
 def decoder_that(does: str, tmp_path, monkeypatch) -> None:
@@ -200,11 +205,12 @@ def test_a_decoder_that_lies_or_dies_is_not_believed(does, tmp_path, monkeypatch
 
 
 def test_a_decoder_that_hangs_is_killed(tmp_path, monkeypatch):
-    decoder_that("Path(__file__).with_name('pid').write_text(str(os.getpid())); time.sleep(60)", tmp_path, monkeypatch)
-    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    decoder_that("time.sleep(600)", tmp_path, monkeypatch)
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    before = children()
     with pytest.raises(Rejected):
         decode(plain())
-    assert not os.path.exists(f"/proc/{(tmp_path / 'pid').read_text()}")
+    assert children() <= before
 
 
 def test_the_decoder_is_given_no_secret(tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ class Pod:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            output, errors = process.communicate(timeout=30)
+            output, errors = process.communicate(timeout=60)
         return process.pid, process.returncode, output.splitlines(), errors
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -29,7 +28,7 @@ def open_queue(gateway: RunningGateway, **options: Any) -> UpstashQueue:
 
 @pytest.fixture
 def queue(gateway: RunningGateway) -> Iterator[UpstashQueue]:
-    with closing(open_queue(gateway, timeout=1.0)) as queue:
+    with closing(open_queue(gateway, timeout=60.0)) as queue:
         yield queue
 
 
@@ -92,11 +91,10 @@ def test_a_proxys_page_is_a_failure(gateway: RunningGateway, queue: UpstashQueue
 
 
 def test_a_gateway_that_hangs_is_given_up_after_the_time_out(gateway: RunningGateway) -> None:
-    gateway.faults.add("hang", seconds=30)
-    started = time.monotonic()
+    hanging = gateway.faults.add("hang", seconds=600)
     with closing(open_queue(gateway, timeout=0.2)) as queue:
         failure(queue)
-    assert time.monotonic() - started < 5
+    assert hanging.struck
 
 
 def test_a_cut_connection_is_a_failure_and_nothing_is_sent_twice(gateway: RunningGateway, queue: UpstashQueue) -> None:

@@ -29,6 +29,7 @@ from workers.testing.queue import MemoryQueue
 from workers.watch import Watch
 
 POLL = 2.0
+HOUR = 3600.0
 EMPTY = ClaimReply(None, waiting=0, in_flight=0)
 
 
@@ -87,16 +88,14 @@ def test_a_claim_that_waits_is_made_at_once_when_a_job_is_announced(
     gateway: RunningGateway, queue: UpstashQueue
 ) -> None:
     stop = Stop()
-    with closing(stop), closing(WakeUps(NAME, gateway.url, gateway.token, poll=30.0, on_wake=stop.wake)) as wake_ups:
+    with closing(stop), closing(WakeUps(NAME, gateway.url, gateway.token, poll=HOUR, on_wake=stop.wake)) as wake_ups:
         wake_ups.start()
         wait_until(lambda: wake_ups.listening)
-        claimer = Claimer(queue, stop, poll=30.0, lease=LEASE, pace=wake_ups.pause_after)
+        claimer = Claimer(queue, stop, poll=HOUR, lease=LEASE, pace=wake_ups.pause_after)
         with closing(UpstashQueue(NAME, gateway.url, gateway.token, lease=LEASE)) as producer:
             threading.Timer(0.2, producer.push, [job()]).start()
-            started = time.monotonic()
             while claimer.next(lambda: None) is None:
-                pass
-            assert time.monotonic() - started < 10
+                pass  # it would ask again in an hour
 
 
 class Hours:

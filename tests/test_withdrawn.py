@@ -42,7 +42,7 @@ def test_objects_of_a_job_cancelled_during_its_upload_are_deleted(bench, monkeyp
     (job,) = at.push(payload("sdxl_image_fast"))
     wait_until(lambda: len(shelf.objects) == 2)
     at.queue.withdrawn.add(job)
-    wait_until(lambda: shelf.cleared and not at.leases.tokens, limit=30)
+    wait_until(lambda: shelf.cleared and at.is_settled())
     assert not shelf.objects
     assert at.outbox.find(job) is None
     assert not at.callbacks.outcomes
@@ -50,15 +50,15 @@ def test_objects_of_a_job_cancelled_during_its_upload_are_deleted(bench, monkeyp
 
 
 def test_a_job_cancelled_when_it_is_made_again_leaves_no_object_of_its_first_attempt(bench):
-    shelf, queue, body = MemoryStorage(), MemoryQueue(lease=0.4), payload()
+    shelf, queue, body = MemoryStorage(), MemoryQueue(), payload()
     shelf.objects["image_fast", f"{USER}/{job_id_of(body)}/0.png"] = b"of the first attempt"
     queue.push(body)
     queue.claim("a" * 32)
     queue.expire(["a" * 32])
-    at = bench(queue=queue, storage=shelf, engine=FakeEngine(step_seconds=0.02, steps=500), lease=0.4)
+    at = bench(queue=queue, storage=shelf, engine=FakeEngine(step_seconds=0.02, steps=10_000), lease=0.4)
     wait_until(lambda: at.leases.tokens)
     queue.withdrawn.add(job_id_of(body))
-    wait_until(lambda: not shelf.objects and not at.leases.tokens, limit=30)
+    wait_until(lambda: not shelf.objects and at.is_settled())
     assert not at.callbacks.outcomes
 
 
@@ -72,7 +72,7 @@ def test_a_job_cancelled_while_its_files_wait_leaves_neither_files_nor_objects(b
     shelf.objects["image_fast", f"{USER}/{job}/0.png"] = b"of the first attempt"
     first.queue.withdrawn.add(job)
     second = bench(queue=first.queue, storage=shelf)
-    wait_until(lambda: second.outbox.find(job) is None, limit=30)
+    wait_until(lambda: second.outbox.find(job) is None)
     assert not shelf.objects
     assert not second.callbacks.outcomes
 
@@ -95,7 +95,7 @@ def test_the_pixels_of_a_blocked_job_are_gone_before_its_callback_is_heard(bench
         return all(frames() is None for frames in kept)
 
     def send_and_look(outcome, user_id):
-        wait_until(gone, limit=20)  # whoever held on to them until the callback is heard would hold on for ever here
+        wait_until(gone)  # whoever held on to them until the callback is heard would hold on for ever here
         return send(outcome, user_id)
 
     at.callbacks.send = send_and_look

@@ -71,7 +71,7 @@ def test_nothing_is_loaded_per_job(bench):
 def test_a_job_that_cannot_be_made_fails_with_a_sentence_and_the_worker_goes_on(bench, body, sentence):
     at = bench()
     at.push(body, payload())
-    failed, completed = at.ends(2)
+    completed, failed = sorted(at.ends(2), key=lambda outcome: outcome.status)
     assert (failed.status, failed.job_id) == ("failed", job_id_of(body))
     assert sentence in failed.error_message
     assert completed.status == "completed"
@@ -135,7 +135,7 @@ def test_a_job_that_was_delivered_is_not_told_to_have_failed_when_its_ack_finds_
     queue.results[job_id_of(body)]["delivered"] = True
     queue.before = before
     at = bench(queue=queue)
-    wait_until(lambda: acks and not at.leases.tokens)
+    wait_until(lambda: acks and at.is_settled())
     assert not at.callbacks.outcomes
 
 
@@ -144,7 +144,7 @@ def test_a_callback_that_must_wait_long_is_parked_and_costs_no_attempt(bench, mo
     monkeypatch.setattr("workers.delivery.courier.PARK_ABOVE", 0.1)
     at = bench(callbacks=CallbackRecorder([Verdict("retry", "503")]))
     (job,) = at.push(payload())
-    wait_until(lambda: at.callbacks.outcomes and not at.leases.tokens)
+    wait_until(lambda: at.callbacks.outcomes and at.is_settled())
     assert len(at.ends(2)) == 2
     assert len(at.engine.made) == 1
     assert at.outbox.find(job) is None
@@ -190,7 +190,7 @@ def test_a_job_that_killed_two_workers_is_not_run_again(bench):
 
 
 def test_a_withdrawn_job_frees_the_card_without_a_callback(bench):
-    at = bench(engine=FakeEngine(step_seconds=0.02, steps=500), lease=0.4)
+    at = bench(engine=FakeEngine(step_seconds=0.02, steps=10_000), lease=0.4)
     (job,) = at.push(payload())
     wait_until(lambda: at.leases.tokens)
     at.queue.withdrawn.add(job)
@@ -200,7 +200,7 @@ def test_a_withdrawn_job_frees_the_card_without_a_callback(bench):
 
 
 def test_who_lost_the_claim_has_no_effect_any_more(bench):
-    at = bench(engine=FakeEngine(step_seconds=0.02, steps=500), lease=0.4)
+    at = bench(engine=FakeEngine(step_seconds=0.02, steps=10_000), lease=0.4)
     at.push(payload())
     wait_until(lambda: at.leases.tokens)
     steal(at.queue, at.leases.tokens)
@@ -232,12 +232,10 @@ def test_a_claim_lost_on_the_way_out_is_noticed_before_the_first_upload(bench):
 
 
 def test_the_next_generation_starts_while_the_last_job_uploads(bench):
-    slow = MemoryStorage(fail=lambda _: time.sleep(0.5))
-    at = bench(storage=slow)
-    began = time.monotonic()
+    engine = FakeEngine(steps=2)
+    at = bench(engine=engine, storage=MemoryStorage(fail=lambda _: wait_until(lambda: len(engine.made) == 4)))
     at.push(*(payload() for _ in range(4)))
-    at.ends(4)
-    assert time.monotonic() - began < 4 * 0.5
+    assert [outcome.status for outcome in at.ends(4)] == ["completed"] * 4
 
 
 def test_files_that_an_earlier_claim_left_are_delivered_without_the_card(bench, tmp_path):
@@ -282,7 +280,7 @@ def test_a_result_that_was_delivered_is_acknowledged_in_silence(bench):
     at.push(body)
     at.ends()
     at.push(body)
-    wait_until(lambda: not at.queue.waiting() and not at.leases.tokens)
+    wait_until(lambda: not at.queue.waiting() and not at.queue._held and at.is_settled())
     assert len(at.callbacks.outcomes) == 1
 
 
@@ -305,13 +303,11 @@ def test_when_asked_to_stop_a_long_job_goes_back_to_the_head_uncounted(bench):
 
 
 def test_a_second_signal_gives_everything_back_at_once(bench):
-    at = bench(storage=MemoryStorage(fail=unreachable(10_000)), grace=60.0)
+    at = bench(storage=MemoryStorage(fail=unreachable(10_000)), grace=3600.0)
     at.push(payload())
-    wait_until(lambda: at.storage is not None and at.engine.made)
+    wait_until(lambda: at.engine.made)
     at.stop.request()
-    began = time.monotonic()
     assert at.finish() == 0
-    assert time.monotonic() - began < 6
     assert at.queue.claim("f" * 32).claim.attempt == 1
 
 
@@ -355,7 +351,7 @@ def test_a_broken_engine_ends_the_process_with_its_code_and_the_job_goes_back(be
 
     at = bench(engine=FakeEngine(evil={"bicycle": breaks}))
     at.push(payload())
-    at._thread.join(10)
+    at._thread.join(60)
     assert at.exit_code == 70
     assert at.queue.claim("f" * 32).claim.attempt == 2
 
@@ -364,5 +360,5 @@ def test_without_a_writable_outbox_nothing_is_claimed(bench, tmp_path):
     (tmp_path / "outbox").write_text("a file where the folder should be")
     at = bench()
     at.push(payload())
-    time.sleep(0.3)
+    wait_until(lambda: at.worker.between == "unready")
     assert at.queue.waiting() == 1

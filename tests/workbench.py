@@ -120,7 +120,7 @@ class Bench:
     def finish(self) -> int:
         if self._thread.is_alive():
             self.stop.request()
-        self._thread.join(15)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         self.stop.close()
         return self.exit_code
@@ -132,8 +132,12 @@ class Bench:
 
     def ends(self, count: int = 1) -> list:
         """The terminal outcomes, once there are so many and every claim is settled."""
-        wait_until(lambda: len(self.callbacks.outcomes) >= count and not self.leases.tokens, limit=15)
+        wait_until(lambda: len(self.callbacks.outcomes) >= count and self.is_settled())
         return self.callbacks.outcomes
+
+    def is_settled(self) -> bool:
+        """Whether nothing is held or on its way out any more."""
+        return not self.leases.tokens and self.dispatch.idle
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_waiting_shows_the_end_and_where_the_result_lies(at_stack, worker):
     worker.beat([Beat(token, job_id, {"phase": "denoise", "step": 3, "steps": 15, "percent": 20})])
     worker.remember(token, job_id, completed(job_id).record())
     worker.ack(token, job_id)
-    printed = json.loads(process.communicate(timeout=30)[0])
+    printed = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 0
     assert (printed["job_id"], printed["state"]) == (job_id, "completed")
     assert printed["assets"] == [f"sdxl_image_fast/{USER}/{job_id}/0.png"]
@@ -110,7 +110,7 @@ def test_a_failed_job_ends_the_waiting_with_its_sentence(view, worker):
     report = Report.of_failure(job_id, Rejected("The number of images must be 1, 3 or 6."), "sdxl_image_fast")
     worker.remember(token, job_id, report.record())
     worker.ack(token, job_id)
-    ending = follow(view, job_id, limit=5)
+    ending = follow(view, job_id, limit=60)
     assert (ending.state, ending.good) == ("failed", False)
     assert ending.reason == "The number of images must be 1, 3 or 6."
 
@@ -122,7 +122,7 @@ def test_a_result_that_is_stored_but_could_not_be_reported_is_a_good_end(view, w
     worker.remember(token, job_id, completed(job_id).record() | {"failures": failures})
     if buried:
         worker.bury(token, "callback gone: there is no such job", job_id)
-    ending = follow(view, job_id, limit=5)
+    ending = follow(view, job_id, limit=60)
     assert (ending.state, ending.good, len(ending.assets)) == ("stored", True, 1)
     assert "The callback was not accepted." in ending.reason
 

@@ -46,7 +46,7 @@ class System:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(60)
 
     @property
     def output(self) -> str:
@@ -54,13 +54,17 @@ class System:
 
     def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
         """What it said under this name, with these fields."""
-        said = [json.loads(line) for line in self.output.splitlines()]
-        return [event for event in said if event["event"] == name and fields.items() <= event.items()]
+        finished, _, _ = self.output.rpartition("\n")
+        return [
+            event
+            for event in map(json.loads, finished.splitlines())
+            if event["event"] == name and fields.items() <= event.items()
+        ]
 
     def beat(self, kind: str) -> Heartbeat | None:
         return heartbeat.read(self.folder / "run" / f"{kind}.heartbeat")
 
-    def wait_for_work(self, kind: str, job_id: str, step: int = 0, limit: float = 60.0) -> Heartbeat:
+    def wait_for_work(self, kind: str, job_id: str, step: int = 0, limit: float = 240.0) -> Heartbeat:
         """Return when the worker says that it is in the midst of making this job; it says so about once a second."""
 
         def at_work() -> bool:
@@ -77,9 +81,9 @@ class System:
 
     def insist(self) -> None:
         """Ask again and again until it ends, since signals of one kind merge when they come at once."""
-        wait_until(lambda: self.process.poll() is not None or self.ask_to_stop(), limit=10)
+        wait_until(lambda: self.process.poll() is not None or self.ask_to_stop())
 
-    def ends(self, limit: float = 40.0) -> int:
+    def ends(self, limit: float = 240.0) -> int:
         return self.process.wait(limit)
 
     def traces(self) -> str:

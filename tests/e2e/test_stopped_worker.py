@@ -26,7 +26,7 @@ def start(stack: LocalStack, models: Path, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as running:
 
         def started(steps: int, **env: str) -> System:
-            places = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(tmp_path / "outbox"), "LEASE_SECONDS": "4"}
+            places = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(tmp_path / "outbox")}
             system = System(tmp_path, FAKE, "sdxl", str(steps), "0.05", env={**stack.env, **places, **env})
             return running.enter_context(system)
 
@@ -64,7 +64,7 @@ def test_a_long_job_goes_back_to_the_head_uncounted_and_others_stay(start: Start
     worker = start(steps=10_000, DRAIN_SECONDS="1")
     worker.wait_for_work("sdxl", long, step=2)
     worker.ask_to_stop()
-    assert worker.ends(limit=5) == 0
+    assert worker.ends() == 0
     job_id, claim = next_claim(stack)
     assert (job_id, claim.attempt, claim.crashes) == (long, 1, 0)
     assert stack.job(other)["status"] == "queued"
@@ -96,7 +96,7 @@ def test_what_was_handed_back_after_its_making_is_not_made_again(start: Start, s
     worker = start(steps=2, DRAIN_SECONDS="0")
     wait_until(lambda: fault.struck)
     worker.ask_to_stop()
-    assert worker.ends(limit=10) == 0
+    assert worker.ends() == 0
     stack.double_faults.clear()
     (tmp_path / "again").mkdir()
     with System(tmp_path / "again", *worker.command[1:], env=worker.env | {"OURVIDZ_RUN_DIR": str(tmp_path)}) as other:
