@@ -73,6 +73,22 @@ DISGUISES = {
     "figures": "pl1nk3t",
     "symbols": "p|!nket p!!nket pl!nke+",
     "long letters": "pliiiiinket",
+    "double letters": "plinkket",
+    "within a word": "redplinketlike",
+    "beside a word in capitals": "PLINKETrunning",
+    "mathematical": "𝕡𝕝𝕚𝕟𝕜𝕖𝕥",
+    "capitals of other alphabets": "РLΙΝКΕТ",
+    "cherokee": "ᏢLᏆNᏦᎬᎢ",
+    "lisu": "ꓑꓡꓲꓠꓗꓰꓔ",
+    "coptic": "ⲣⲗⲓⲛⲕⲉⲧ",
+    "strokes": "ƥłɨƞƙɇŧ",
+    "ligature": "pliŉket",
+    "tags": "".join(chr(0xE0000 + ord(letter)) for letter in "plinket"),
+    "entities": "pl&#105;nk&#x65;t",
+    "far apart": "p     l     i     n     k     e     t",
+    "ideographic spaces": "p\u3000l\u3000i\u3000n\u3000k\u3000e\u3000t",
+    "a choice": "[plinket|cow]",
+    "a file's name": "<lora:small_plink:0.8>",
     "humps": "redPlinketBlue",
     "line breaks": "p\nl\ni\nn\nk\ne\nt",
     "phrase": "a small plink",
@@ -108,6 +124,22 @@ AGES = [
     "aged fifteen",
     "age: 14",
     "(12:1.2) years old",
+    "17y",
+    "1O years old",
+    "l7 years old",
+    "Ⅻ years old",
+    "12 year-olds",
+    "twelve summers old",
+    "3rd grade",
+    "aged between 12 and 14",
+    "her sweet 16",
+    "turns 13 today",
+    "u18",
+    "under the age of 18",
+    "not 18 yet",
+    "isn't 18 yet",
+    "열두 살",
+    "12-летняя",
     "１２ years old",
     "1 2 y o",
     "12 or 13 years old",
@@ -167,6 +199,11 @@ def test_a_stated_age_of_a_minor_in_a_sexual_context_is_refused(lexicon, age):
         "12 bottles",
         "shot in 2012",
         "10-18 o'clock",
+        "page 12",
+        "image 3",
+        "stage 5",
+        "not 200 years old",
+        "5 feet tall",
     ],
 )
 def test_what_is_no_age_of_a_minor_is_let_pass(lexicon, age):
@@ -229,6 +266,12 @@ def test_a_name_from_the_list_is_refused_in_adult_work_only(lexicon, name):
     assert rule_of(lexicon, "a portrait of Quilla at dusk", adult=True, persons=persons) is None
 
 
+@pytest.mark.parametrize("name", ["Квилла Вондермут", "квилла вондермут", "Κουίλα Μουτ"])
+def test_a_name_is_known_in_its_own_alphabet(name):
+    persons = frozenset({key("Квилла Вондермут"), key("Κουίλα Μουτ")})
+    assert rule_of(load_lexicon(), f"a portrait of {name} at dusk", adult=True, persons=persons) == "person_adult"
+
+
 def test_a_list_of_persons_holds_hashes_only():
     with pytest.raises(ValueError, match="line 1"):
         parse("Quilla Vondermoot\n")
@@ -258,6 +301,10 @@ EVERYDAY = [
     "",
     "🙂",
     "多个孩子在公园里玩",
+    "a kindergarten, page 12 of a calendar, f/1.8",
+    "a consensual handshake, teenagers cheering",
+    "мальчик с собакой у маяка",
+    "παιδιά στην ακτή",
 ]
 
 
@@ -283,7 +330,21 @@ def test_a_damaged_list_is_no_list(tmp_path, text):
     assert error.value.exit_code == 73
 
 
-HOSTILE = ["Aж1!_.aaab\u200b", "a b ", "1 2 ", "é ж x ", ",", "(", "a1b@c3 ", "\u0336", "aaaa", "词", "under 18 ", "-"]
+HOSTILE = [
+    "Aж1!_.aaab\u200b",
+    "pen is an us ",
+    "a b ",
+    "1 2 ",
+    "é ж x ",
+    ",",
+    "(",
+    "a1b@c3 ",
+    "\u0336",
+    "aaaa",
+    "词",
+    "under 18 ",
+    "-",
+]
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

@@ -4,73 +4,103 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from workers.errors import Misconfigured
-from workers.safety.reading import BETWEEN, Reading, fold, read, splits
+from workers.safety.reading import BETWEEN, Alphabet, Reading, cuts, fold, read, squeeze
 from workers.safety.staged import MANIFEST, UNFIT
 
 TERMS = MANIFEST.with_name("terms.toml")
-CLASSES = ("sexual", "minor", "youth")
+CLASSES = {"sexual": False, "minor": True, "youth": False}
+"""Whether a long word of the class counts within another: "consensual" is not "sensual"."""
+
 UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 SHORTEST_SPELLED = 4
 LONG = 7
 """Letters of a word that two others form by chance too seldom to matter."""
+
+Fold = Callable[[str], str]
 
 HALF = r"(?: and a half)?"
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """One class of terms: single words, phrases without their spaces, and what is looked for inside running text."""
+    """One class of terms: words and phrases without their spaces, with plurals; what is looked for `inside` running
+    text, and the long ones that are looked for `within` other words."""
 
     single: frozenset[str]
     phrases: frozenset[str]
     inside: tuple[str, ...]
+    within: tuple[str, ...]
+    long: frozenset[str]
+    short: frozenset[str]
+    cuts: frozenset[tuple[str, ...]]
+    squeezed: frozenset[str]
+    spelled: tuple[str, ...]
 
     @staticmethod
-    def of(terms: Iterable[str]) -> Words:
+    def of(terms: Iterable[str], fold: Fold, *, glued: bool) -> Words:
         folded = [(UNSPACED.search(term) is not None, fold(term)) for term in terms]
         spaced = [term for unspaced, term in folded if not unspaced]
+        single = _with_plurals(term for term in spaced if " " not in term)
+        phrases = _with_plurals(term.replace(" ", "") for term in spaced if " " in term)
         return Words(
-            single=_with_plurals(term for term in spaced if " " not in term),
-            phrases=_with_plurals(term.replace(" ", "") for term in spaced if " " in term),
+            single=single,
+            phrases=phrases,
             inside=tuple(BETWEEN.sub("", term) for unspaced, term in folded if unspaced),
+            within=tuple(term for term in spaced if glued and term in single and len(term) >= LONG),
+            long=frozenset(term for term in single if len(term) >= LONG),
+            short=frozenset(term for term in single if len(term) < LONG),
+            cuts=frozenset(pieces for term in single if len(term) < LONG for pieces in cuts(term)),
+            squeezed=frozenset(map(squeeze, single | phrases)),
+            spelled=tuple(term for term in single | phrases if len(term) >= SHORTEST_SPELLED),
         )
 
     def found(self, reading: Reading) -> bool:
-        whole = self.single | self.phrases
         return (
             not self.single.isdisjoint(reading.words)
-            or not self.phrases.isdisjoint(reading.joined | reading.words)
+            or not self.phrases.isdisjoint(reading.words)
+            or not self.phrases.isdisjoint(reading.joined)
+            or not self.long.isdisjoint(reading.joined)
+            or not self.squeezed.isdisjoint(reading.squeezed)
+            or (not self.short.isdisjoint(reading.joined) and any(map(self._cut, reading.parts)))
             or any(term in reading.solid for term in self.inside)
-            or any(term in run for run in reading.spelled for term in whole if len(term) >= SHORTEST_SPELLED)
-            or any(len(word) >= LONG or splits(reading, word) for word in self.single & reading.joined)
+            or any(term in reading.spelled for term in self.spelled)
+            or any(term in reading.glued for term in self.within)
+        )
+
+    def _cut(self, words: Sequence[str]) -> bool:
+        """Whether a short word stands there in pieces that are no words."""
+        return not (
+            self.cuts.isdisjoint(pairwise(words))
+            and self.cuts.isdisjoint(zip(words, words[1:], words[2:], strict=False))
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How ages are stated. `numbers`: words and what they mean."""
+    """How ages are stated, between words and in `running` text. `numbers`: words and what they mean."""
 
     adult_from: int
     numbers: Mapping[str, int]
-    named: re.Pattern[str]
     stated: tuple[re.Pattern[str], ...]
+    running: tuple[re.Pattern[str], ...]
     below: re.Pattern[str]
 
     def minor(self, reading: Reading) -> bool:
         """Whether an age below that of adults is stated. Up to three figures count, or a number's word."""
-        if not any(map(str.isdigit, reading.plain)) and not self.named.search(reading.plain):
-            return False
-        stated = (match[1] for pattern in self.stated for match in pattern.finditer(reading.plain))
+        plain = f" {reading.plain} "
+        patterns = self.stated if plain.isascii() else self.stated + self.running
+        stated = (match[1] for pattern in patterns for match in pattern.finditer(plain))
         if any(self._number(text) < self.adult_from for text in stated):
             return True
-        bounds = (self._number(match[1]) for match in self.below.finditer(reading.plain))
+        bounds = (self._number(match[1]) for match in self.below.finditer(plain))
         return any(10 <= bound <= self.adult_from for bound in bounds)
 
     def _number(self, text: str) -> int:
@@ -86,11 +116,15 @@ class Lexicon:
     minor: Words
     youth: Words
     ages: Ages
-    look_alikes: Mapping[int, str]
+    alphabet: Alphabet
     symbols: Mapping[int, str]
 
     def read(self, text: str) -> Reading:
-        return read(text if text.isascii() else text.translate(self.symbols), self.look_alikes)
+        return read(text.translate(self.symbols), self.alphabet)
+
+    def key(self, name: str) -> str:
+        """What is left of a name however it is written."""
+        return BETWEEN.sub("", fold(name, self.alphabet))
 
 
 @lru_cache(1)
@@ -105,36 +139,46 @@ def load_lexicon(path: Path = TERMS) -> Lexicon:
 
 def lexicon_of(data: Mapping[str, Any]) -> Lexicon:
     """Raises `KeyError`, `TypeError` or `ValueError` where the data is not of the shipped file's form."""
-    classes = {name: Words.of(data["classes"][name]) for name in CLASSES}
     pairs = [pair for look in data["look_alikes"].values() for pair in zip(*look, strict=True)]
+    alphabet = Alphabet.of({ord(letter): latin for letter, latin in pairs})
+    understood = partial(fold, alphabet=alphabet)
+    classes = {name: Words.of(data["classes"][name], understood, glued=glued) for name, glued in CLASSES.items()}
     return Lexicon(
         version=str(data["version"]),
-        ages=_ages(data["ages"]),
-        look_alikes={ord(letter): latin for letter, latin in pairs},
+        ages=_ages(data["ages"], understood),
+        alphabet=alphabet,
         symbols={ord(symbol): f" {words} " for symbol, words in data["symbols"].items()},
         **classes,
     )
 
 
-def _ages(data: Mapping[str, Any]) -> Ages:
+def _ages(data: Mapping[str, Any], fold: Fold) -> Ages:
     numbers = {fold(word): int(value) for word, value in data["numbers"].items()}
-    apart = [fold(term) for term in data["after"] if not UNSPACED.search(term)]
-    close = [fold(term) for term in data["after"] if UNSPACED.search(term)]
-    before = [fold(term) for term in data["before"]]
     number = rf"(\d{{1,3}}|{_either(numbers)})"
     unspaced = "".join({letter for word in numbers if UNSPACED.search(word) for letter in word})
-    start, end = rf"(?<![^\W_])(?<![\d{unspaced}])", r"(?![^\W_])"
+    alone = rf"(?<![\d{unspaced}])"
+    after, after_running = _sorted_out(data["after"], fold)
+    before, before_running = _sorted_out(data["before"], fold)
+    below = _either(map(fold, data["below"]))
     return Ages(
         adult_from=int(data["adult_from"]),
         numbers=numbers,
-        named=re.compile(_either(numbers)),
         stated=(
-            re.compile(rf"{start}{number}{HALF} ?(?:{_either(apart)}){end}"),
-            re.compile(rf"(?<![\d{unspaced}]){number} ?(?:{_either(close)})"),
-            re.compile(rf"(?:{_either(before)}) ?(?:is |of )?{number}{end}"),
+            re.compile(rf" {number}{HALF} ?(?:{after})(?= )"),
+            re.compile(rf" (?:{before}) ?(?:is |of )?{number}(?= )"),
         ),
-        below=re.compile(rf"{start}(?:{_either(fold(term) for term in data['below'])}) {number}{end}"),
+        running=(
+            re.compile(rf"{alone}{number} ?(?:{after_running})"),
+            re.compile(rf"(?:{before_running}) ?{number}(?![\d{unspaced}])"),
+        ),
+        below=re.compile(rf" (?:{below}) ?{number}(?= )"),
     )
+
+
+def _sorted_out(terms: Iterable[str], fold: Fold) -> tuple[str, str]:
+    """Patterns of those between spaces, and of those that stand in running text."""
+    running = [term for term in terms if UNSPACED.search(term)]
+    return _either(fold(term) for term in terms if term not in running), _either(map(fold, running))
 
 
 def _either(terms: Iterable[str]) -> str:

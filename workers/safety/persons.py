@@ -9,7 +9,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from workers.safety.reading import BETWEEN, Reading, fold
+from workers.safety.lexicon import load_lexicon
+from workers.safety.reading import Reading
 
 MOST_WORDS = 4
 _LINE = re.compile(r"[0-9a-f]{64}")
@@ -17,7 +18,7 @@ _LINE = re.compile(r"[0-9a-f]{64}")
 
 def key(name: str) -> str:
     """What stands for a name of up to four words, however it is written."""
-    return _hashed(BETWEEN.sub("", fold(name)))
+    return _hashed(load_lexicon().key(name))
 
 
 def parse(text: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ subject is none of that. A negative weight turns words around, so then it is rea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,9 @@ from workers.safety.persons import named
 from workers.safety.reading import Reading
 
 Rule = Literal["minor_sexual", "age_sexual", "minor_adult", "age_adult", "youth_adult", "person_adult"]
+Minor = Literal["minor", "age"]
+SEXUAL: Mapping[Minor, Rule] = {"minor": "minor_sexual", "age": "age_sexual"}
+ADULT: Mapping[Minor, Rule] = {"minor": "minor_adult", "age": "age_adult"}
 TURNED = re.compile(r":\s*-\s*[\d.]")
 
 
@@ -32,28 +35,26 @@ def judge(said: Wording, lexicon: Lexicon, *, adult: bool, persons: frozenset[st
     """The rule by which a job of this rating is refused. No rating and no tier switches the first two off."""
     turned = TURNED.search(said.unwanted) is not None
     shown = lexicon.read("\n".join([*said.shown, *([said.unwanted] if turned else [])]))
-    return (
-        _of_minors(shown, lexicon, adult=False)
-        or _of_minors(lexicon.read(said.unwanted), lexicon, adult=False)
-        or (_in_adult_work(shown, lexicon, persons) if adult else None)
-    )
+    unwanted = lexicon.read(said.unwanted)
+    minor = _minor(shown, lexicon)
+    if minor and lexicon.sexual.found(shown):
+        return SEXUAL[minor]
+    if (unwanted_minor := _minor(unwanted, lexicon)) and lexicon.sexual.found(unwanted):
+        return SEXUAL[unwanted_minor]
+    return _in_adult_work(shown, minor, lexicon, persons) if adult else None
 
 
-def _of_minors(reading: Reading, lexicon: Lexicon, *, adult: bool) -> Rule | None:
-    minor, age = lexicon.minor.found(reading), lexicon.ages.minor(reading)
-    if not (minor or age):
-        return None
-    if lexicon.sexual.found(reading):
-        return "minor_sexual" if minor else "age_sexual"
-    if adult:
-        return "minor_adult" if minor else "age_adult"
-    return None
+def _minor(reading: Reading, lexicon: Lexicon) -> Minor | None:
+    """By which words a text speaks of one, if it does."""
+    if lexicon.minor.found(reading):
+        return "minor"
+    return "age" if lexicon.ages.minor(reading) else None
 
 
-def _in_adult_work(reading: Reading, lexicon: Lexicon, persons: frozenset[str]) -> Rule | None:
+def _in_adult_work(reading: Reading, minor: Minor | None, lexicon: Lexicon, persons: frozenset[str]) -> Rule | None:
     """The rating itself is the sexual context; what may mean a minor is not asked about."""
-    if rule := _of_minors(reading, lexicon, adult=True):
-        return rule
+    if minor:
+        return ADULT[minor]
     if lexicon.youth.found(reading):
         return "youth_adult"
     return "person_adult" if named(reading, persons) else None

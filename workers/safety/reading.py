@@ -5,42 +5,63 @@ A `Reading` holds every word that a text can be read as. It is wide on purpose: 
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations_with_replacement, groupby
 from operator import add
 
 WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d+\s*(?=[)\]}])")
 WORD = re.compile(r"[^\W\d_]+")
-HUMP = re.compile(r"([a-z])(?=[A-Z])")
+HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z][A-Z])(?=[a-z])")
 INSIDE = re.compile(r"(?<=\w)[^\w\s]+(?=\w)|_+")
 SPELLED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_](?![^\W_])){2,}")
-THRICE = re.compile(r"([^\W\d_])\1{2,}")
+TWICE, THRICE = re.compile(r"(.)\1"), re.compile(r"(.)\1\1")
 BETWEEN = re.compile(r"[\W_]+")
-APART = re.compile(r"[\s,;]+")
 THOUSANDS = re.compile(r"(?<=\d)[,.](?=\d{3}\b)")
-FIGURES = frozenset("0123456789@$!|€+")
-FIGURE_WITHIN = re.compile(r"[^\W\d_][0-9@$!|€+]")
+FIGURE = "[0-9@$!|€+]"
+FIGURE_WITHIN = re.compile(rf"[^\W\d_]{FIGURE}|{FIGURE}[^\W\d_]")
 AS_LETTERS = tuple(str.maketrans("02345678@$!€+|9", f"ozeasgtbasiet{one}g", "") | {ord("1"): one} for one in "il")
+LETTER_WITHIN = re.compile(r"(?<!\w)[oil]?\d[oil\d]?(?!\w)")
+AS_FIGURES = str.maketrans("oil", "011")
 HIDDEN = frozenset({"Mn", "Mc", "Me", "Cf"})
 VOWELS = frozenset("aeiouy")
-MOST_PARTS = 3
+LONG = 6
+"""Letters of a word that stays itself when double letters are written once: "todler", but "ten" is not "teen"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`words` stand alone. `joined` are two or three neighbours without the space between them, from `parts`.
-    `solid` is the text without anything between its letters, `spelled` what stands in single letters, `plain` the
-    text with one space between words and figures."""
+    """`words` stand alone, `squeezed` are the same with double letters once. `joined` are two or three neighbours
+    without the space between them, from `parts`. `solid` is the text without anything between its letters, `spelled`
+    what stands in single letters, `glued` all words, `plain` the text with one space between words and figures."""
 
     words: frozenset[str]
+    squeezed: frozenset[str]
     joined: frozenset[str]
     parts: tuple[tuple[str, ...], ...]
     solid: str
-    spelled: tuple[str, ...]
+    spelled: str
+    glued: str
     plain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alphabet:
+    """What single characters are read as, `before` and `after` compatible forms are resolved."""
+
+    before: Mapping[int, str]
+    after: Mapping[int, str]
+
+    @staticmethod
+    def of(look_alikes: Mapping[int, str]) -> Alphabet:
+        """`look_alikes` are letters of other alphabets -> the Latin ones they look like."""
+        firsts = (0x1F130, 0x1F150, 0x1F170, 0x1F1E6, 0xE0041, 0xE0061)  # in boxes, circles, flags and tags
+        boxed = {first + i: chr(ord("a") + i) for first in firsts for i in range(26)}
+        return Alphabet({**boxed, **look_alikes}, {**_hidden(""), **look_alikes})
 
 
 @cache
@@ -51,80 +72,84 @@ def _hidden(instead: str) -> dict[int, str]:
     return dict.fromkeys([*found, *map(ord, "\u115f\u1160\u3164\uffa0\u2800")], instead)
 
 
-@cache
-def _boxed() -> dict[int, str]:
-    """Letters in boxes, circles and flags, which Unicode does not call compatible with letters."""
-    firsts = (0x1F130, 0x1F150, 0x1F170, 0x1F1E6)
-    return {first + i: chr(ord("a") + i) for first in firsts for i in range(26)}
-
-
-def fold(text: str) -> str:
-    """Lower case, compatible forms resolved, accents and hidden characters gone."""
+def fold(text: str, alphabet: Alphabet) -> str:
+    """Lower case and Latin where it looks so, compatible forms resolved, accents and hidden characters gone."""
     if text.isascii():
         return text.lower()
-    boxed = text.translate(_boxed())
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", boxed).casefold())
-    return plain.translate(_hidden(""))
+    plain = unicodedata.normalize("NFKD", text.translate(alphabet.before)).casefold()
+    return unicodedata.normalize("NFKD", plain).translate(alphabet.after)
 
 
-def read(text: str, look_alikes: Mapping[int, str]) -> Reading:
-    """Every way to read a text. `look_alikes` are letters of other alphabets -> the Latin ones they look like."""
-    bases = [WEIGHT.sub("", base) for base in _bases(text, look_alikes)]
-    whole = "\n".join(bases)
-    parts = tuple(tuple(WORD.findall(base)) for base in _with_words_undone(bases))
-    spelled = frozenset(BETWEEN.sub("", run) for run in SPELLED.findall(whole))
-    chunks = {chunk for chunk in APART.split(whole) if not chunk.isalpha() or THRICE.search(chunk)}
-    disguised = _undisguised("\n".join(chunks | spelled))
-    plain = BETWEEN.sub(" ", THOUSANDS.sub("", whole))
+def read(text: str, alphabet: Alphabet) -> Reading:
+    """Every way to read a text."""
+    whole = WEIGHT.sub("", "\n".join(fold(each, alphabet) for each in _taken_apart(text)))
+    runs = {BETWEEN.sub("", run) for run in SPELLED.findall(whole)}
+    texts = _with_words_undone(whole, spelled=bool(runs))
+    parts = tuple(tuple(WORD.findall(each)) for each in texts)
+    words = frozenset().union(*parts, *(WORD.findall(INSIDE.sub("", each)) for each in texts if INSIDE.search(each)))
+    glued = "\n".join(words)
+    plain = _plain(whole, runs)
     return Reading(
-        words=frozenset().union(WORD.findall(disguised), *parts),
-        joined=frozenset(word for words in parts for word in _neighbours(words)),
+        words=words,
+        squeezed=frozenset(_squeezed(words, glued)),
+        joined=frozenset().union(*map(_neighbours, parts)),
         parts=parts,
-        solid=plain.replace(" ", ""),
-        spelled=tuple({run for each in spelled for run in _undisguised(each).split()}),
-        plain=f"{plain} {' '.join(spelled)}",
+        solid=BETWEEN.sub("", plain),
+        spelled="\n".join(_with_figures_as_letters("\n".join(runs))),
+        glued=glued,
+        plain=plain,
     )
 
 
-def splits(reading: Reading, word: str) -> bool:
-    """Whether neighbours join to this word and one of them is no word by itself, having no vowel: "ch ild", but not
-    "pen is"."""
-    for words in reading.parts:
-        for count in range(2, MOST_PARTS + 1):
-            for some in zip(*(words[i:] for i in range(count)), strict=False):
-                if "".join(some) == word and not all(VOWELS & set(part) for part in some):
-                    return True
-    return False
+def _taken_apart(text: str) -> list[str]:
+    """The text, and such parts of it as read differently when humps or hidden characters are understood as spaces."""
+    if "&" in text:
+        text = html.unescape(text)
+    chunks = text.split()
+    texts = [" ".join(chunks), " ".join(HUMP.sub(" ", chunk) for chunk in chunks if HUMP.search(chunk))]
+    if not text.isascii():
+        visible = [chunk.translate(_hidden(" ")) for chunk in chunks if not chunk.isascii()]
+        texts.append(" ".join(chunk for chunk in visible if " " in chunk))
+    return list(filter(None, texts))
 
 
-def _bases(text: str, look_alikes: Mapping[int, str]) -> list[str]:
-    """The folded text, and as it would read with its humps, hidden characters and foreign letters understood."""
-    texts = [text]
-    if HUMP.search(text):
-        texts.append(HUMP.sub(r"\1 ", text))
-    if not text.isascii() and (apart := text.translate(_hidden(" "))) != text:
-        texts.append(apart)
-    folded = [fold(each) for each in texts]
-    latin = [each.translate(look_alikes) for each in folded if not each.isascii()]
-    return list(dict.fromkeys(folded + latin))
+def _with_words_undone(whole: str, *, spelled: bool) -> list[str]:
+    """The text, and again with spelled words joined, and with figures within words as letters."""
+    joined = SPELLED.sub(lambda run: BETWEEN.sub("", run[0]), whole) if spelled else whole
+    return list(dict.fromkeys([whole, *_with_figures_as_letters(joined)]))
 
 
-def _with_words_undone(bases: Sequence[str]) -> list[str]:
-    """The texts, and again with spelled words joined and figures within words as letters, for phrases and names."""
-    joined = [SPELLED.sub(lambda run: BETWEEN.sub("", run[0]), base) for base in bases]
-    texts = list(dict.fromkeys([*bases, *joined]))
-    return texts + [text.translate(table) for text in texts if FIGURE_WITHIN.search(text) for table in AS_LETTERS]
+def _with_figures_as_letters(text: str) -> list[str]:
+    return [text, *(text.translate(table) for table in AS_LETTERS)] if FIGURE_WITHIN.search(text) else [text]
 
 
-def _undisguised(text: str) -> str:
-    """The text with what stands inside words taken out, figures read as letters, long letters shortened."""
-    readings = [text, INSIDE.sub("", text)]
-    if not FIGURES.isdisjoint(text):
-        figures = [each.translate(table) for each in readings for table in AS_LETTERS]
-        readings += figures + [INSIDE.sub("", each) for each in figures]
-    if THRICE.search(text):
-        readings += [THRICE.sub(shorter, each) for each in readings for shorter in (r"\1", r"\1\1")]
-    return "\n".join(dict.fromkeys(readings))
+def _plain(whole: str, runs: Iterable[str]) -> str:
+    plain = " ".join([BETWEEN.sub(" ", THOUSANDS.sub("", whole)), *runs])
+    return LETTER_WITHIN.sub(lambda number: number[0].translate(AS_FIGURES), plain)
+
+
+def _squeezed(words: Iterable[str], glued: str) -> Iterator[str]:
+    """The words with every letter that is repeated once, but for those that would then say something else."""
+    stretched = THRICE.search(glued) is not None
+    for word in words:
+        if len(word) >= LONG or (stretched and THRICE.search(word)):
+            once = squeeze(word) if TWICE.search(word) else word
+            if len(once) >= LONG or THRICE.search(word):
+                yield once
+
+
+def squeeze(word: str) -> str:
+    return "".join(letter for letter, _ in groupby(word))
+
+
+def cuts(word: str) -> Iterator[tuple[str, ...]]:
+    """The two or three pieces that a word may be cut into, if one is no word by itself, having no vowel: "ch ild",
+    but not "pen is"."""
+    places = range(1, len(word))
+    for first, second in combinations_with_replacement(places, 2):
+        pieces = tuple(filter(None, (word[:first], word[first:second], word[second:])))
+        if not all(VOWELS & set(piece) for piece in pieces):
+            yield pieces
 
 
 def _neighbours(words: Sequence[str]) -> set[str]:
