@@ -124,24 +124,39 @@ begin
   return wish::public.content_rating;
 end $$;
 
--- The consent that covers the one picture a request points at. It must be verified, in force, and the picture the same.
+-- Verified, not over, not revoked, and its picture is the one that was looked at.
+create or replace function private.in_force(p_consent public.consents)
+returns boolean language sql stable security definer set search_path = '' as $$
+  select p_consent.verified_at is not null and p_consent.revoked_at is null
+    and coalesce(p_consent.expires_at > now(), true)
+    and exists (
+      select from storage.objects
+      where id = p_consent.object_id and bucket_id = 'reference_images' and name = p_consent.reference_path)
+$$;
+
+-- The object of that bucket which an address or a path can only mean, as the workers read it.
+create or replace function private.reference_path(p_url text)
+returns text language sql immutable set search_path = '' as $$
+  select case when p_url like '%://%' then substring(p_url from
+      '^https?://[^/?#]+/storage/v1/object/(?:sign/|public/|authenticated/)?reference_images/([^?#%]+)(?:[?#]|$)')
+    else regexp_replace(p_url, '^reference_images/', '') end
+$$;
+
+-- The consent that covers the one picture a request points at.
 create or replace function private.consent_for(p_user uuid, p_request jsonb)
 returns uuid language sql stable security definer set search_path = '' as $$
   with wanted as (
-    select distinct value #>> '{}' as url
+    select distinct private.reference_path(value #>> '{}') as path
     from unnest(array['config', 'metadata']) as place,
       jsonb_each(coalesce(nullif(p_request -> place, 'null'), '{}'))
-    where key in ('reference_image_url', 'reference_image', 'reference_url', 'first_frame', 'last_frame', 'image')
+    where jsonb_typeof(value) = 'string' and value <> '""' and key in (
+      'reference_image_url', 'reference_image', 'reference_url', 'image',
+      'first_frame', 'start_reference_url', 'last_frame', 'end_reference_url')
   )
   select c.id
   from wanted
-  join public.consents c
-    on c.reference_path =
-      substring(url from '^https?://[^/?#]+/storage/v1/object/(?:sign/|authenticated/)?reference_images/([^?#%]+)(?:[?#]|$)')
-  join storage.objects o
-    on o.id = c.object_id and o.bucket_id = 'reference_images' and o.name = c.reference_path
-  where c.user_id = p_user and (select count(*) from wanted) = 1
-    and c.verified_at is not null and c.revoked_at is null and coalesce(c.expires_at > now(), true)
+  join public.consents c on c.reference_path = path
+  where c.user_id = p_user and (select count(*) from wanted) = 1 and private.in_force(c)
   order by c.verified_at desc
   limit 1
 $$;

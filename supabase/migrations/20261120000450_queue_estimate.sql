@@ -20,6 +20,14 @@ returns jsonb language sql stable security definer set search_path = '' as $$
   from me join public.job_types t on t.type = me.job_type
 $$;
 
+-- What an adult job's consent is signed for: a picture, and an end that is near, since a signature cannot be revoked.
+create or replace function private.to_sign(p_job public.jobs)
+returns jsonb language sql stable set search_path = '' as $$
+  select jsonb_build_object('path', reference_path,
+    'expires_at', extract(epoch from least(expires_at, now() + interval '1 day'))::bigint)
+  from public.consents where id = p_job.consent_id and p_job.rating = 'adult'
+$$;
+
 create or replace function private.answer(p_job public.jobs, p_created boolean)
 returns jsonb language sql stable set search_path = '' as $$
   select jsonb_build_object(
@@ -27,6 +35,7 @@ returns jsonb language sql stable set search_path = '' as $$
     'job', to_jsonb(p_job) - array['payload', 'request'],
     'queue', p_job.queue,
     'payload', p_job.payload,
-    'credits_left', (select credits from public.profiles where id = p_job.user_id)
+    'credits_left', (select credits from public.profiles where id = p_job.user_id),
+    'consent', private.to_sign(p_job)
   ) || public.queue_estimate(p_job.id)
 $$;

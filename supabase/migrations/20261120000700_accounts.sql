@@ -86,6 +86,23 @@ begin
   return to_jsonb(consent);
 end $$;
 
+-- A signed consent becomes part of the message, if its picture is still the one that was verified: between the making of
+-- the job and the reading of the picture it may have been another.
+create or replace function public.keep_consent(p_job uuid, p_consent jsonb)
+returns jsonb language plpgsql security definer set search_path = '' as $$
+declare
+  message jsonb;
+begin
+  update public.jobs j set payload = payload || jsonb_build_object('consent', private.unwrapped(p_consent))
+  from public.consents c
+  where j.id = p_job and j.status = 'queued' and c.id = j.consent_id and private.in_force(c)
+  returning j.payload into message;
+  if message is null then
+    perform private.refuse(409, 'consent', 'The consent does not cover this picture any more.');
+  end if;
+  return message;
+end $$;
+
 -- Callbacks are repeated for a day at most.
 create or replace function public.housekeeping()
 returns jsonb language plpgsql security definer set search_path = '' as $$

@@ -99,7 +99,7 @@ begin
     from pg_catalog.pg_proc p
     where p.pronamespace = 'public'::regnamespace and p.proname in (
       'create_job', 'promote_job', 'fail_push', 'cancel_job', 'receive_callback', 'queue_estimate', 'take_token',
-      'housekeeping', 'grant_credits', 'set_profile', 'verify_consent')
+      'housekeeping', 'grant_credits', 'set_profile', 'verify_consent', 'keep_consent')
   loop
     execute format('revoke execute on function %s from public, anon, authenticated', found.signature);
     execute format('grant execute on function %s to service_role', found.signature);

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from dbrig import Database, copied, installed
 from fnrig import JWKS, Browser, Worker, browsing
+from guarding import SECRET
 
 from workers.local.edge.stack import EdgeStack
 from workers.local.postgres import PostgresServer
@@ -42,7 +43,8 @@ def own_db(postgres: PostgresServer) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def edge() -> Iterator[EdgeStack]:
     """The functions under Deno, over a database of their own; in a project with keys of all kinds."""
-    with EdgeStack(key_kind="secret", jwks=JWKS, ENHANCE_WAIT_SECONDS="3") as stack:
+    settings = {"ENHANCE_WAIT_SECONDS": "3", "CONSENT_SECRET": SECRET}
+    with EdgeStack(key_kind="secret", jwks=JWKS, **settings) as stack:
         yield stack
 
 

@@ -8,6 +8,7 @@ import pytest
 from dbrig import Connection, Database, denied, refused, run
 
 from workers.local.supabase.buckets import SHARED, buckets_of
+from workers.payload import REFERENCE_KEYS
 from workers.tables import load_presets
 
 RESULTS = sorted(set(buckets_of(load_presets())) - {SHARED, "enhance_prompt", "reference_images"})
@@ -194,6 +195,27 @@ def test_a_consent_covers_neither_other_users_nor_other_pictures(db: Database) -
     assert consent_of(db, other, url(path)) is None
     assert consent_of(db, user, {"reference_image_url": beside}) is None
     assert consent_of(db, user, url(path) | {"first_frame": "https://example.com/b.png"}) is None
+
+
+@pytest.mark.parametrize("key", REFERENCE_KEYS)
+def test_a_consent_covers_one_picture_however_a_job_names_it(db: Database, key: str) -> None:
+    user = db.user()
+    consent, path = consented(db, user)
+    assert {consent_of(db, user, {key: each}) for each in (path, f"reference_images/{path}")} == {consent}
+    assert consent_of(db, user, {"reference_image_url": path, "last_frame": path, key: f"{path}?token=t"}) is None
+    assert consent_of(db, user, {"reference_image_url": path, "last_frame": path, key: f"{user}/b.png"}) is None
+
+
+def test_a_signed_consent_joins_the_message_only_while_it_is_in_force(db: Database) -> None:
+    user = db.user()
+    _, path = consented(db, user)
+    jobs = [db.create(user, config=url(path))["job"]["id"] for _ in range(2)]
+    signed = {"expires_at": 1, "signature": "00"}
+    assert db.rpc("keep_consent", p_job=jobs[0], p_consent=signed)["consent"] == signed
+    db.sql("delete from storage.objects where name = %s", path)
+    put(db, "reference_images", path)
+    with refused("PT409", "consent"):
+        db.rpc("keep_consent", p_job=jobs[1], p_consent=signed)
 
 
 def test_a_picture_put_in_the_place_of_another_is_not_covered(db: Database) -> None:

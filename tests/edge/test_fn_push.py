@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fnrig import Browser, command, credits_of, message
+import httpx
+import pytest
+from fnrig import PROMPT, Browser, command, credits_of, message
+from receiver import Answer, running_receiver
 
 
 def test_a_push_that_is_refused_fails_the_job_and_returns_its_credits(browser):
@@ -53,6 +56,22 @@ def test_while_the_database_is_away_nothing_is_pushed(browser):
     answer = browser.ask()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert command(browser.edge, "LLEN", "wan_queue") == before
+
+
+@pytest.mark.parametrize(
+    ("service", "status"),
+    [("SUPABASE_URL", 503), ("UPSTASH_REDIS_REST_URL", 200)],  # what became of a push that was sent on is not known
+    ids=["database", "queue"],
+)
+def test_keys_follow_no_redirect(browser, service, status):
+    headers = {"Authorization": f"Bearer {browser.edge.keys.user_token(browser.user)}"}
+    body = {"jobType": "image_fast", "prompt": PROMPT}
+    with running_receiver() as asked, running_receiver() as elsewhere:
+        asked.answers = [Answer(307, headers={"Location": elsewhere.url})] * 2
+        with browser.edge.function("queue-job", **{service: asked.url}) as address:
+            answer = httpx.post(address, json=body, headers=headers, timeout=60, verify=False)
+        assert (answer.status_code, elsewhere.requests) == (status, [])
+        assert asked.requests[0].headers["authorization" if service.startswith("UPSTASH") else "apikey"]
 
 
 def test_prompts_do_not_reach_the_functions_log(browser: Browser):

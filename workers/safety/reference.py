@@ -6,8 +6,8 @@ verified: then the payload carries at its top level
     "consent_id": "…", "consent": {"expires_at": 1790000000, "signature": "…"}
 
 where the signature is the hex HMAC-SHA256, under CONSENT_SECRET, of `consent.v1|{consent_id}|{user_id}|{expires_at}|`
-and the SHA-256 of every reference file, in hex, sorted and joined by commas. So a consent holds for one user, these
-very pictures, and until then.
+and the SHA-256 of every reference file, in hex, each once, sorted and joined by commas. So a consent holds
+for one user, these very pictures, and until then.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ReferenceGate:
 
 def sign_consent(secret: str, consent_id: str, user_id: str, expires_at: int, files: Iterable[str]) -> str:
     """What the platform puts into the payload. `files`: the SHA-256 of every reference."""
-    covered = f"consent.v1|{consent_id}|{user_id}|{expires_at}|{','.join(sorted(files))}"
+    covered = f"consent.v1|{consent_id}|{user_id}|{expires_at}|{','.join(sorted(set(files)))}"
     return hmac.new(secret.encode(), covered.encode(), hashlib.sha256).hexdigest()
 
 

@@ -21,8 +21,11 @@ export function fromHex(text: string): Bytes | undefined {
 }
 
 export async function sha256Hex(bytes: BufferSource): Promise<string> {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex(await crypto.subtle.digest("SHA-256", bytes));
+}
+
+function hex(bytes: ArrayBuffer): string {
+  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 export function concat(...parts: Uint8Array[]): Bytes {
@@ -37,9 +40,15 @@ export function concat(...parts: Uint8Array[]): Bytes {
 
 /** HMAC-SHA256, compared in constant time by the platform. */
 export async function hmacMatches(key: Bytes, signature: Bytes | undefined, signed: BufferSource): Promise<boolean> {
-  const algorithm = { name: "HMAC", hash: "SHA-256" };
-  const imported = await crypto.subtle.importKey("raw", key, algorithm, false, ["verify"]);
-  return await crypto.subtle.verify("HMAC", imported, signature ?? new Uint8Array(), signed);
+  return await crypto.subtle.verify("HMAC", await hmacKey(key), signature ?? new Uint8Array(), signed);
+}
+
+export async function hmacHex(key: Bytes, signed: BufferSource): Promise<string> {
+  return hex(await crypto.subtle.sign("HMAC", await hmacKey(key), signed));
+}
+
+async function hmacKey(key: Bytes): Promise<CryptoKey> {
+  return await crypto.subtle.importKey("raw", key, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
 }
 
 /** Their digests are compared, so the time it takes says nothing about where they differ. */
