@@ -49,6 +49,14 @@ def test_a_new_supervisor_begins_with_empty_files_of_its_own_slots(counting):
     assert read("ourvidz_lease_losses_total", kind="sdxl", phase="denoise") == 1
 
 
+def test_what_alerts_ask_for_is_there_before_the_first_time(counting):
+    _, read = counting
+    events.EventCounter("wan")
+    assert read("ourvidz_dead_total", kind="wan") == 0
+    assert {read("ourvidz_callback_failures_total", kind="wan", answer=each) for each in ("denied", "mismatch")} == {0}
+    assert read("ourvidz_lease_losses_total", kind="wan", phase="denoise") == 0
+
+
 def test_every_rule_moves_its_counter(counting):
     _, read = counting
     counter = events.EventCounter("wan")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import Counter, Histogram, values
 from prometheus_client.multiprocess import mark_process_dead
+
+from workers.delivery.verdict import Meaning
+from workers.watch import ORDER
 
 FOLDER = "metrics"
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -46,6 +49,14 @@ RULES: Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]] = {
 }
 """Event -> the counters that it moves, with the labels that are not fields of the event."""
 
+ZEROS: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "ourvidz_dead": [()],
+    "ourvidz_lease_losses": [(phase,) for phase in ("", *ORDER)],
+    "ourvidz_callback_failures": [(answer,) for answer in get_args(Meaning) if answer != "accepted"],
+}
+"""Counters that are there before they count: Prometheus sees no increase in what begins at one, and alerts would miss
+the first."""
+
 Event = MutableMapping[str, Any]
 
 
@@ -75,6 +86,9 @@ class EventCounter:
         self._counters = {
             metric: Counter(metric, text, (*own, *labels), registry=None) for metric, (text, labels) in COUNTERS.items()
         }
+        for metric, rows in ZEROS.items():
+            for labels in rows:
+                self._counters[metric].labels(name, *labels)
         self._phases = Histogram(
             "ourvidz_phase_seconds",
             "Seconds of a completed job by phase.",
