@@ -116,6 +116,12 @@ def ask(stack: LocalStack, *command: object) -> Any:
     return post(stack.gateway.url, headers=headers, json=list(command)).raise_for_status().json()["result"]
 
 
+def end_leases(stack: LocalStack, queue: str = "wan_queue") -> None:
+    """What the end of their time does to all claims: whoever held them is dead."""
+    for token in ask(stack, "HKEYS", f"{queue}:inflight"):
+        ask(stack, "DEL", f"{queue}:lock:{token}")
+
+
 def _kill_group(pid: int) -> None:
     """A worker leads a group of its own."""
     try:

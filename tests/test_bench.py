@@ -36,6 +36,13 @@ def test_a_bench_prints_a_row_with_both_times_and_the_fidelity(command: tuple[st
 
 
 @pytest.mark.pipelines
+def test_what_turbo_saves_is_a_row_for_each_preset_that_has_one() -> None:
+    rows = [cells(line) for line in printed("bench.turbo", "sdxl_image_fast", "video_fast", "--runs", "1")[1:]]
+    assert [row[0].split(",")[0] for row in rows[2:]] == ["sdxl_image_fast", "video_fast"]
+    assert all(row[-1].endswith(" dB") for row in rows[2:])
+
+
+@pytest.mark.pipelines
 def test_what_marks_outlive_and_cost_is_a_table_for_each_kind_of_picture() -> None:
     sizes = ("--count", "1", "--clips", "1", "--frames", "5", "--unmarked", "2", "--runs", "1", "--device", "cpu")
     lines = printed("bench.provenance", *sizes)

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from tests.onnx_models import write_manifest, write_scorer
-from tests.pod import Pod, ask
+from tests.pod import Pod, ask, end_leases
 from workers.safety.audit import Key, chains, records
 from workers.safety.proof import prove
 
@@ -98,11 +98,12 @@ def test_where_a_scorer_fails_the_job_is_blocked_and_the_worker_ends_with_73(pod
 
 def test_a_scorer_that_takes_the_process_down_lets_nothing_pass(pod, stack):
     job = submit(stack, FINE)
-    first = pod(evil_explicit="dies", lease_seconds=1)
+    first = pod(evil_explicit="dies")
     assert first.process.wait(60) == -9
+    end_leases(stack)
     assert stack.objects() == []
     assert not list(first.outbox.glob("*/*"))
-    second = pod(lease_seconds=1)
+    second = pod()
     second.wait_until(lambda: terminal(stack, job))
     assert terminal(stack, job)[0]["status"] == "completed"
     assert second.end() == 0

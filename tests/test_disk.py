@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pod import ask
+from tests.pod import ask, end_leases
 from tests.support import wait_until
 from tests.workbench import Bench, payload
 from workers.delivery.outbox import MIB, Outbox, volume_fault
@@ -155,12 +155,13 @@ def test_a_disk_that_fills_meanwhile_leaves_nothing_half_written_and_blames_no_j
 @ring2
 def test_files_of_a_killed_worker_are_delivered_by_the_next_one_without_its_card(pod, stack):
     stack.double_faults.add("hang", path="/storage/*", seconds=60)
-    first = pod(lease_seconds=1)
+    first = pod()
     job = stack.submit("video_fast", "a paper boat on a pond", frame_num=9)
     first.wait_until(lambda: (first.outbox / job / "record.json").exists())
     first.end(signal.SIGKILL)
+    end_leases(stack)
     stack.double_faults.clear()
-    second = pod(lease_seconds=1)
+    second = pod()
     assert stack.wait_for(job)["status"] == "completed"
     assert second.events("resumed")[0]["job"] == job
     assert second.generations() == 1

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.pod import ask
+from tests.pod import ask, end_leases
 from tests.receiver import Answer, running_receiver
 from workers.local.stack import SECRET, LocalStack
 
@@ -62,12 +62,13 @@ def test_every_repetition_is_the_same_message_with_a_signature_of_its_own_time(p
 
 def test_a_callback_whose_worker_is_killed_is_sent_by_the_next_without_the_card(pod, stack):
     hanging = stack.double_faults.add("hang", path=CALLBACK, contains='"completed"', seconds=60)
-    first = pod(lease_seconds=1)
+    first = pod()
     job = stack.submit("image_fast", "a red bicycle")
     first.wait_until(lambda: hanging.struck)
     first.end(signal.SIGKILL)
+    end_leases(stack)
     stack.double_faults.clear()
-    second = pod(lease_seconds=1)
+    second = pod()
     assert stack.wait_for(job)["status"] == "completed"
     assert (second.wait_for("delivered")["attempt"], second.generations()) == (2, 1)
 
@@ -75,15 +76,16 @@ def test_a_callback_whose_worker_is_killed_is_sent_by_the_next_without_the_card(
 def test_a_picture_of_a_job_that_fails_on_a_later_attempt_is_removed(pod, stack):
     """Uploaded, killed, its files lost, and then nothing but failures."""
     hanging = stack.double_faults.add("hang", path=CALLBACK, contains='"completed"', seconds=60)
-    first = pod(lease_seconds=1)
+    first = pod()
     job = stack.submit("image_fast", "a red bicycle")
     first.wait_until(lambda: hanging.struck)
     assert [item["path"].split("/")[1] for item in stack.objects()] == [job]
     first.end(signal.SIGKILL)
+    end_leases(stack)
     stack.double_faults.clear()
     ask(stack, "DEL", f"wan_queue:result:{job}")
     ask(stack, "HSET", "wan_queue:attempts", *_only_key(stack), 9)
-    pod(lease_seconds=1, outbox_dir=first.folder / "another volume")
+    pod(outbox_dir=first.folder / "another volume")
     assert stack.wait_for(job)["status"] == "failed"
     assert stack.objects() == []
 

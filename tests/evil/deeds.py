@@ -21,10 +21,13 @@ from workers.job import Artifact, Output
 from workers.supervision import orchestrate
 from workers.testing.fakes import FakeEngine, FakeEnhancer
 from workers.watch import Watch
+from workers.worker import LOOK_AHEAD
 
 STEP_SECONDS = float(os.environ.get("EVIL_STEP_SECONDS", "0"))
 POLL_SECONDS = float(os.environ.get("EVIL_POLL_SECONDS", "0.1"))
-STEPS = 4
+STEPS = int(os.environ.get("EVIL_STEPS", "4"))
+GATES = os.environ.get("EVIL_GATES")
+"""A folder. Loading waits there for a file `load`, and a job at the garden gate for a file `work`."""
 MADE = os.environ.get("EVIL_MADE")
 """A file that gets a line for each job that reached an engine."""
 
@@ -37,6 +40,18 @@ def hoard(_watch: Watch) -> None:
 
 def hang(_watch: Watch) -> None:
     time.sleep(3600)
+
+
+def wait_at_the_gate(watch: Watch) -> None:
+    """In the first step, which is too long for the next job to be claimed before this one goes on."""
+    time.sleep(LOOK_AHEAD / 2)
+    watch.step(1, STEPS)
+    wait_for_gate("work")
+
+
+def wait_for_gate(name: str) -> None:
+    while GATES and not Path(GATES, name).exists():
+        time.sleep(0.02)
 
 
 def break_down(_watch: Watch) -> None:
@@ -86,6 +101,7 @@ class _Unfinished:
 DEEDS: dict[str, Callable[[Watch], None]] = {
     "squirrel": hoard,
     "frozen lake": hang,
+    "garden gate": wait_at_the_gate,
     "broken vase": break_down,
     "storm": fail,
     "parrot": talk,
@@ -111,6 +127,10 @@ class _Engine(FakeEngine):
     def __init__(self) -> None:
         super().__init__(STEP_SECONDS, STEPS, DEEDS)
 
+    def load(self, watch):
+        wait_for_gate("load")
+        super().load(watch)
+
     def generate(self, params, watch):
         if MADE:
             with Path(MADE).open("a") as made:
@@ -123,6 +143,7 @@ def prepare() -> None:
     orchestrate.ROOT = Path(__file__).parent
     boot.models_of = lambda *_: []
     claiming.BACK_OFF = (0.2, 0.5)
+    claiming.BOOT_PAUSES = (0.1, 0.1)
     courier.BACK_OFF = (0.1, 0.2)
     courier.RETRY_AFTER = 0.2
     endings.RETRY_DELAYS = (0.1, 0.1, 0.1)
@@ -133,7 +154,7 @@ def prepare() -> None:
         kinds.KINDS[name] = replace(
             kind,
             poll=POLL_SECONDS,
-            step_limit=10.0,
+            step_limit=60.0,
             engine=lambda _: _Engine(),
             enhancer=lambda _: FakeEnhancer(),
             scorers=judges,
