@@ -69,6 +69,11 @@ def test_rows_of_minutes_become_rows_of_hours():
     assert (row["commands"], row["ready"], row["seconds"], row["t"] % 3600) == (4, 1, 120, 0)
 
 
+def test_a_row_says_up_to_when_its_jobs_count_though_it_begins_late():
+    late = {"t": MINUTE + 240, "seconds": 5.0, "until": MINUTE + 300.4, "busy": {}, "jobs": {}}
+    assert bucketed([late], 300, merged)[0]["until"] == MINUTE + 300.4
+
+
 def test_the_last_jobs_outlive_the_supervisor_and_their_number_is_bounded(tmp_path):
     archive = Archive(tmp_path / "host.jobs", most=3)
     for i in range(5):

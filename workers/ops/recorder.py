@@ -112,6 +112,7 @@ class Recorder:
         began, self._began = self._began, time.monotonic()
         return {
             "t": self._minute * MINUTE,
+            "until": round(time.time(), 3),
             "seconds": round(self._began - began, 1),
             "queues": {queue.kind: [queue.waiting, queue.oldest] for queue in board.queues()},
             "busy": {kind: round(busy - before[kind][0], 2) for kind, (busy, _) in now.items()},

@@ -11,7 +11,7 @@ from typing import Any
 from workers.estimates import Seconds, learn
 from workers.ops.board import Board
 from workers.ops.card import CardNow
-from workers.ops.history import Archive, Ring, Row, bucketed
+from workers.ops.history import MINUTE, Archive, Ring, Row, bucketed
 from workers.ops.table import QUEUE_WAIT, SUCCESS, as_json, costs, table
 from workers.ops.terms import Terms
 from workers.supervision.ledger import Entry
@@ -87,7 +87,7 @@ def job(entry: Entry) -> dict[str, Any]:
 
 def past(ring: Ring, hours: float) -> dict[str, Any]:
     """Rows for plots, at most POINTS of them: each covers `seconds`."""
-    seconds = max(60, round(hours * 3600 / POINTS / 60) * 60)
+    seconds = max(MINUTE, round(hours * 3600 / POINTS / MINUTE) * MINUTE)
     return {"seconds": seconds, "rows": bucketed(ring.read(time.time() - hours * 3600), seconds, merged)}
 
 
@@ -99,6 +99,7 @@ def merged(rows: Sequence[Row]) -> Row:
             jobs[job_type] = [a + b for a, b in zip(jobs.get(job_type, [0.0] * 5), counts, strict=True)]
     shares = [row["idle"] for row in rows if row.get("idle") is not None]
     return {
+        "until": rows[-1].get("until", rows[-1]["t"] + MINUTE),
         "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 1),
         "failed": round(sum(row.get("failed", 0.0) for row in rows), 2),
         "queues": rows[-1].get("queues", {}),

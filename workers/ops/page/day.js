@@ -61,12 +61,12 @@ async function zoom(to) {
   return readDay();
 }
 
-/** What the rows of the last day come to. */
+/** What the rows of the last day come to, and up to when. */
 export async function tally() {
   const { rows } = await get("/history?hours=24");
   const sum = (place) => rows.reduce((total, row) => total + of(row, "", place), 0);
   const last = rows.at(-1);
-  return { done: sum(DONE), failed: sum(FAILED), until: last ? last.t + Math.max(60, last.seconds) : 0 };
+  return { done: sum(DONE), failed: sum(FAILED), until: last ? last.until : 0 };
 }
 
 function of(row, type, place) {
