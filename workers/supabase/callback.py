@@ -31,8 +31,9 @@ _BY_MESSAGE = (
     (("associated image_id", "associated video_id"), Verdict("wait_for_link", "not yet linked to its image or video")),
     (("multiple (or no) rows",), Verdict("gone", "there is no such job", tries=4)),
     (("job_id is required", "jobid is required"), Verdict("mismatch", "it speaks another dialect", alarm=True)),
+    (("unknown_job",), Verdict("gone", "there is no such job", tries=1)),
 )
-"""What July's receiver says of its errors, all of which it answers with 400."""
+"""What receivers say of their errors: July's, which answers 400 to all of them, and last our own."""
 
 
 def build(outcome: Outcome, dialect: Dialect, user_id: str) -> dict[str, Any]:
@@ -223,14 +224,14 @@ def _verdict(response: httpx.Response) -> Verdict:
         return Verdict("denied", reason, alarm=True)
     if status == 410:
         return Verdict("stop", reason, tries=1)
-    if status == 400:
-        return _verdict_by_message(response.text.lower(), reason)
+    if status in (400, 404):
+        return _verdict_by_message(response.text.lower(), reason, tries=3 if status == 400 else 1)
     return Verdict("refused", reason, tries=1)
 
 
-def _verdict_by_message(text: str, reason: str) -> Verdict:
+def _verdict_by_message(text: str, reason: str, tries: int) -> Verdict:
     """The text is matched, never repeated: it may quote a prompt. An unknown one may be a passing fault."""
     for phrases, verdict in _BY_MESSAGE:
         if any(phrase in text for phrase in phrases):
             return replace(verdict, reason=f"{reason}: {verdict.reason}")
-    return Verdict("refused", reason, tries=3)
+    return Verdict("refused", reason, tries=tries)
