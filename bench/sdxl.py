@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionXLPipeline, UniPCMultistepScheduler
 
 from bench.frame import Ceilings, Row, ceilings, footprint, head, interleaved, psnr, say, table_head, timed
 from workers import media
@@ -49,6 +48,8 @@ class Card:
 
 def pipeline(card: Card) -> Any:
     """The same weights at every call."""
+    from diffusers import StableDiffusionXLPipeline, UniPCMultistepScheduler
+
     torch.set_default_dtype(card.dtype)
     try:
         with torch.device(card.device):

@@ -17,7 +17,7 @@ WAN = ("bench.wan", "--steps", "2", "--runs", "1", "--runs-of-video", "0", "--ru
 def printed(*command: str) -> list[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", *command, "--small"]
-    return subprocess.check_output(line, env=env, text=True, timeout=110).splitlines()
+    return subprocess.check_output(line, env=env, text=True, timeout=240).splitlines()
 
 
 def cells(row: str) -> list[str]:

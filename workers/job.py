@@ -24,6 +24,37 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """One that a job wants, by name."""
+
+    name: str
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turbo:
+    """Time saved at the price of other pixels, where a preset's table has it `on`.
+
+    `guided`: from which share of the steps to which the negative prompt counts. `reuse`: by how much, relatively, the
+    first block's work on a clip may change for that of the others to be kept from the step before; 0 keeps nothing.
+    `steps`, `guidance` and `solver` are what `lora`, which was distilled for few steps, needs; a payload may ask for
+    less of the first two, not for more.
+    """
+
+    on: bool = False
+    guided: tuple[float, float] = (0.0, 1.0)
+    reuse: float = 0.0
+    steps: int | None = None
+    guidance: float | None = None
+    solver: str | None = None
+    lora: Lora | None = None
+
+    def guides(self, step: int, steps: int) -> bool:
+        """Whether the negative prompt counts in this step, the first being 0."""
+        return self.guided[0] <= step / steps < self.guided[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """One job type: a table of `config/presets.toml`. Sizes are (width, height) in pixels, limits in bytes.
 
@@ -53,6 +84,7 @@ class Preset:
     stable: tuple[tuple[Size, Size], ...] = ()
     samples_from_config: bool = False
     references: tuple[GuideUse, ...] = ("start",)
+    turbo: Turbo = Turbo()
     goal: float | None = None
 
 
@@ -125,14 +157,6 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Lora:
-    """One that a job wants, by name."""
-
-    name: str
-    strength: float
-
-
-@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """What one generation is asked for. Sizes in pixels as generated; one seed per output, in output order.
 
@@ -156,6 +180,7 @@ class SamplingParams:
     loras: tuple[Lora, ...] = ()
     adjusted: Mapping[str, list[Any]] = field(default_factory=dict)
     guide: Guide | None = None
+    turbo: Turbo = Turbo()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from workers.supabase.rows import JobRows
 from workers.supabase.storage import SupabaseStorage
 from workers.supervision import heartbeat
 from workers.supervision.reconciler import Reconciler
-from workers.tables import ModelFiles, load_models, load_presets, size_scale
+from workers.tables import ModelFiles, check_loras, load_models, load_presets, size_scale
 from workers.volume import adapter_files, vace_folder
 
 SHARED_BUCKET_LIMIT = 2**30
@@ -212,6 +212,7 @@ def open_callbacks(settings: Settings) -> CallbackClient:
 def make_maker(kind: Kind, settings: Settings, gate: SafetyGate) -> Maker:
     """What jobs of this kind are made with; nothing heavy is loaded yet. Raises `Misconfigured`."""
     presets, rules, models = load_presets(), load_rules(budget=settings.prompt_budget), load_models()
+    check_loras(presets, models)
     catalogue = Catalogue(settings, presets, models, rules, gpu.pick_device(settings.device))
     engine = kind.engine(catalogue)
     return Maker(

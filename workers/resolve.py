@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from workers.errors import Rejected
-from workers.job import Job, Preset, SamplingParams, Size
+from workers.job import Job, Preset, SamplingParams, Size, Turbo
 from workers.loras import Offered, wanted
 from workers.references.guide import guide_for
 
@@ -21,6 +22,7 @@ SOLVERS = ("unipc", "dpm++", "euler")
 SIDE_MULTIPLE = 16
 SEEDS = 2**32
 NO_LORAS: Offered = {}
+NO_TURBO = Turbo()
 
 
 def resolve(job: Job, preset: Preset, scale: float = 1.0, offered: Offered = NO_LORAS) -> SamplingParams:
@@ -31,6 +33,7 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0, offered: Offered = NO_
     reference that contradicts the rest.
     """
     wishes = _Wishes(job, preset)
+    turbo = wishes.turbo
     guide = guide_for(job, preset, wishes.adjusted)
     width, height = scaled(wishes.size(), scale)
     seed = wishes.seed()
@@ -40,15 +43,16 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0, offered: Offered = NO_
         width=width,
         height=height,
         frames=wishes.frames(),
-        steps=round(wishes.number("steps", preset.steps, STEPS, "sample_steps", "num_inference_steps")),
+        steps=wishes.steps(),
         guidance=UNGUIDED if guide and guide.copy else wishes.guidance(),
         shift=preset.shift and wishes.number("shift", preset.shift, SHIFT, "sample_shift"),
         solver=wishes.solver(),
         seeds=tuple((seed + i) % SEEDS for i in range(wishes.outputs())),
         quality=preset.quality,
-        loras=wanted(job, preset.kind, offered, wishes.adjusted),
+        loras=wanted(job, preset.kind, offered, wishes.adjusted) + ((turbo.lora,) if turbo.lora else ()),
         adjusted=wishes.adjusted,
         guide=guide,
+        turbo=turbo,
     )
 
 
@@ -79,14 +83,31 @@ class _Wishes:
         self.config = job.config
         self.adjusted: dict[str, list[Any]] = {}
 
+    @property
+    def turbo(self) -> Turbo:
+        """Steps of a single picture are bound by launches, and are graphs only whole: half of one saves nothing."""
+        turbo = self.preset.turbo
+        if not turbo.on:
+            return NO_TURBO
+        single = self.preset.media == "image" and self.outputs() == 1
+        return replace(turbo, guided=NO_TURBO.guided) if single else turbo
+
     def number(self, name: str, preset: float, bounds: tuple[float, float], *keys: str) -> float:
         asked = self._first(*keys)
         if asked is None:
             return preset
         return self._moved(name, asked, min(max(asked, bounds[0]), bounds[1]))
 
+    def steps(self) -> int:
+        few = self.turbo.steps
+        bounds = (STEPS[0], few or STEPS[1])
+        return round(self.number("steps", few or self.preset.steps, bounds, "sample_steps", "num_inference_steps"))
+
     def guidance(self) -> float:
-        return self.number("guidance", self.preset.guidance, GUIDANCE, "sample_guide_scale", "guidance_scale")
+        little = self.turbo.guidance
+        bounds = (GUIDANCE[0], little or GUIDANCE[1])
+        keys = ("sample_guide_scale", "guidance_scale")
+        return self.number("guidance", little or self.preset.guidance, bounds, *keys)
 
     def frames(self) -> int:
         """4n+1, rounded down: the video model's time axis is compressed by four."""
@@ -110,9 +131,10 @@ class _Wishes:
 
     def solver(self) -> str:
         asked = self.config.get("sample_solver") if self.preset.samples_from_config else None
-        if not isinstance(asked, str) or asked == self.preset.solver:
-            return self.preset.solver
-        used = asked if asked in SOLVERS else self.preset.solver
+        own = self.turbo.solver or self.preset.solver
+        if not isinstance(asked, str) or asked == own:
+            return own
+        used = asked if asked in SOLVERS and self.turbo.solver is None else own
         if used != asked:
             self.adjusted["solver"] = [asked[:32], used]
         return used

@@ -10,11 +10,12 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from workers.errors import Misconfigured
-from workers.job import GuideUse, Preset, Size
+from workers.job import GuideUse, Lora, Preset, Size, Turbo
 from workers.loras import LoraFile
 from workers.settings import CONFIG_DIR, WRONG_VALUE
 
 Value = TypeVar("Value")
+Solver = Literal["unipc", "dpm++", "euler"]
 
 
 class ModelFiles(BaseModel):
@@ -47,6 +48,32 @@ class ModelFiles(BaseModel):
     vace: Vace | None = None
 
 
+class _TurboTable(BaseModel):
+    """As `Turbo`, with the LoRA's name and strength side by side."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    on: bool = False
+    guided: tuple[float, float] = (0.0, 1.0)
+    reuse: float = Field(default=0.0, ge=0, le=1)
+    steps: int | None = Field(default=None, ge=1, le=60)
+    guidance: float | None = Field(default=None, ge=1, le=12)
+    solver: Solver | None = None
+    lora: str | None = None
+    strength: float = 1.0
+
+    @field_validator("guided")
+    @classmethod
+    def _shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError("must be two shares of the steps, such as [0.0, 0.7]")
+        return value
+
+    def turbo(self) -> Turbo:
+        lora = None if self.lora is None else Lora(self.lora, self.strength)
+        return Turbo(**self.model_dump(exclude={"lora", "strength"}), lora=lora)
+
+
 class _PresetTable(BaseModel):
     """One table of `presets.toml` as written; `Preset` is what the code works with."""
 
@@ -61,7 +88,7 @@ class _PresetTable(BaseModel):
     steps: int = Field(ge=1, le=60)
     guidance: float = Field(ge=1, le=12)
     shift: float | None = Field(default=None, ge=1, le=12)
-    solver: Literal["unipc", "dpm++", "euler"] = "unipc"
+    solver: Solver = "unipc"
     enhance: bool = False
     outputs: list[int] = [1]
     tier: str
@@ -70,6 +97,7 @@ class _PresetTable(BaseModel):
     samples_from_config: bool = False
     references: list[GuideUse] = ["start"]
     goal: float | None = Field(default=None, gt=0)
+    turbo: _TurboTable = _TurboTable()
 
     @field_validator("size")
     @classmethod
@@ -85,7 +113,7 @@ class _PresetTable(BaseModel):
         return value
 
     def preset(self, job_type: str) -> Preset:
-        values = self.model_dump(exclude={"size", "sizes", "stable", "outputs", "references", "bucket_mib"})
+        values = self.model_dump(exclude={"size", "sizes", "stable", "outputs", "references", "bucket_mib", "turbo"})
         return Preset(
             type=job_type,
             size=_size(self.size),
@@ -94,6 +122,7 @@ class _PresetTable(BaseModel):
             outputs=tuple(self.outputs),
             references=tuple(self.references),
             bucket_limit=self.bucket_mib * 2**20,
+            turbo=self.turbo.turbo(),
             **values,
         )
 
@@ -105,6 +134,19 @@ def load_presets(path: Path = CONFIG_DIR / "presets.toml") -> dict[str, Preset]:
         return _checked(lambda: _PresetTable.model_validate(table).preset(job_type), f"{path.name} [{job_type}]")
 
     return {job_type: preset(job_type, table) for job_type, table in _read_toml(path).items()}
+
+
+def check_loras(presets: Mapping[str, Preset], models: ModelFiles) -> None:
+    """Raises `Misconfigured` where a preset's turbo needs a LoRA that is not offered for its kind."""
+    problems = [
+        f"presets.toml [{name}.turbo] lora: {turbo.lora.name} is not a LoRA for {preset.kind} in models.toml."
+        for name, preset in presets.items()
+        if (turbo := preset.turbo).on
+        and turbo.lora
+        and (turbo.lora.name not in models.loras or models.loras[turbo.lora.name].base != preset.kind)
+    ]
+    if problems:
+        raise Misconfigured(problems, exit_code=WRONG_VALUE)
 
 
 def load_models(path: Path = CONFIG_DIR / "models.toml") -> ModelFiles:

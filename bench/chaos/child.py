@@ -36,7 +36,7 @@ from workers.supervision import heartbeat
 
 order = {order!r}
 if heartbeat.generation() > 1:
-    order["evil"] = []
+    order |= {{"evil": [], "step_limit": 20.0}}
 child.live(order)
 """
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.chaos.history import Finding, History, check
-from bench.chaos.lane import Lane
+from bench.chaos.lane import LEASE, LIMIT, UNHURRIED, Lane
 from bench.chaos.scenes import SCENES, Scene
 
 KILLED = -signal.SIGKILL
@@ -37,16 +37,17 @@ class Task:
     volume: str
 
 
-def crash_once(lane: Lane, task: Task) -> Trial:
+def crash_once(lane: Lane, task: Task, *, seen: bool = False) -> Trial:
+    """Where a death is `seen`, as by a supervisor, leases end with it, and last too long to end before."""
     scene, kind = task.scene, task.kind
     lane.clear()
     for _ in range(scene.jobs):
         lane.submit(kind, scene.prompt, num_images=scene.images)
     for fault in scene.faults:
         lane.stack.double_faults.add(**fault)
-    findings = [finding for point in scene.deaths for finding in _die(lane, kind, point, scene)]
+    findings = [finding for point in scene.deaths for finding in _die(lane, kind, point, scene, seen=seen)]
     died = time.time()
-    heir = lane.start(kind, volume=task.volume, hurry=HURRY)
+    heir = lane.start(kind, volume=task.volume, hurry=HURRY, lease=UNHURRIED if seen else LEASE)
     settled, leftovers = died, []
     try:
         settled = lane.wait_until(lane.is_settled, f"drained after a death at {scene.point}")
@@ -72,8 +73,11 @@ def _turns(scene: Scene) -> Iterator[Task]:
     )
 
 
-def _die(lane: Lane, kind: str, point: str, scene: Scene) -> Iterator[Finding]:
-    code = lane.start(kind, crash_at=point, hurry=HURRY, **scene.order).join(30.0)
+def _die(lane: Lane, kind: str, point: str, scene: Scene, *, seen: bool) -> Iterator[Finding]:
+    order = {"lease": UNHURRIED if seen else LEASE, **scene.order}
+    code = lane.start(kind, crash_at=point, hurry=HURRY, **order).join(LIMIT)
+    if seen:
+        lane.end_leases()
     if code != KILLED:
         yield Finding("not reached", "", f"the {kind} worker ended with {code} before it came to {point}")
 

@@ -33,7 +33,7 @@ LAG = 0.3
 
 BETWEEN = (1.0, 3.0)
 AT_A_TIME = 20
-LIMIT = 120.0
+LIMIT = 600.0
 INEVITABLE = frozenset({"stale"})
 """Where redis forgets a claim, its holder hears of it with the next beat only."""
 

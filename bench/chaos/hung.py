@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench.chaos.crashes import HURRY, Task
 from bench.chaos.history import Finding, check
-from bench.chaos.lane import Lane
+from bench.chaos.lane import UNHURRIED, Lane
 from bench.chaos.nursery import Child
 from bench.chaos.scenes import OBJECTS, VOLUMES, Scene
 
@@ -51,7 +51,7 @@ def freeze_once(lane: Lane, task: Task, *, planted: bool = False) -> Freeze:
         first = lane.start(kind, crash_at=point, freezes=True, painted=True, hurry=HURRY, planted=planted, **STEPS)
         lane.wait_until(first.is_stopped, f"frozen at {point}")
     froze = time.time()
-    lane.start(kind, volume=task.volume, painted=True, hurry=HURRY)
+    lane.start(kind, volume=task.volume, painted=True, hurry=HURRY, lease=UNHURRIED)
     ended = lane.wait_until(lane.is_settled, f"taken over after a freeze at {point}")
     first.send(signal.SIGCONT)
     thawed = time.monotonic() + GRACE

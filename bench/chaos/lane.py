@@ -29,7 +29,10 @@ KINDS = ("sdxl", "wan")
 TYPES = {"sdxl": "sdxl_image_fast", "wan": "image_fast"}
 LEASE = 1.0
 SCALE = 1 / 16
-LIMIT = 60.0
+UNHURRIED = 60.0
+"""A lease that a process keeps on the slowest machine."""
+
+LIMIT = 300.0
 PAUSE = 0.02
 MEASURED = ("timings", "idle_share", "memory", "enhancement_details")
 LASTING = frozenset({"queue:schema", *(f"{kind}_queue:{part}" for kind in KINDS for part in ("fence", "dead"))})
@@ -138,6 +141,12 @@ class Lane:
                 raise TimeoutError(f"not {what} after {limit:.0f} s; the logs are in {self.folder}")
             time.sleep(PAUSE)
         return time.time()
+
+    def end_leases(self) -> None:
+        """What a supervisor does that saw its worker die."""
+        for queue in (f"{kind}_queue" for kind in KINDS):
+            for token in self._redis.hkeys(f"{queue}:inflight"):
+                self._redis.delete(f"{queue}:lock:{token}")
 
     def leftovers(self) -> list[str]:
         """Keys that would stay for ever, once nothing is waiting."""

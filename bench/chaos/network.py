@@ -34,7 +34,7 @@ AHEAD = 60
 GAP = (0.5, 2.5)
 """Seconds between two blows."""
 
-DRAIN_LIMIT = 180.0
+DRAIN_LIMIT = 600.0
 PLAN_LIMIT = "ERR max requests limit exceeded. Limit: 500000, Usage: 500000."
 WEATHER: Sequence[Mapping[str, Any]] = (
     {"kind": "lost_request", "rate": 0.04},

@@ -23,7 +23,7 @@ from workers.supervision import heartbeat
 from workers.supervision.heartbeat import Heartbeat
 
 ROOT = Path(__file__).resolve().parents[2]
-START_LIMIT = 30.0
+START_LIMIT = 120.0
 MODULES = (
     "workers.boot",
     "workers.media",

@@ -42,7 +42,7 @@ class Scene:
 
 _SPECIAL = (
     Scene(("generating:2",)),
-    Scene(("beaten",), order={"steps": 10, "step_seconds": 0.1}),
+    Scene(("beaten",), order={"steps": 20, "step_seconds": 0.1, "lease": 2.0}),
     Scene(("between-uploads",), images=3),
     Scene(("sealed", "resumed"), jobs=1, volumes=VOLUMES[:1]),
     Scene(("remembered", "recalled"), jobs=1),

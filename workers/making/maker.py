@@ -11,7 +11,7 @@ from workers import crash
 from workers.claim import Claim
 from workers.delivery.parcel import Parcel
 from workers.errors import Rejected
-from workers.job import Guide, GuideUse, Job, Output, Picture, Preset, Rating, SamplingParams
+from workers.job import Guide, GuideUse, Job, Output, Picture, Preset, Rating, SamplingParams, Turbo
 from workers.loras import Offered, triggers
 from workers.making import second_try
 from workers.making.second_try import Inspect, Made
@@ -206,6 +206,7 @@ class Maker:
             "num_images": len(params.seeds),
             "loras": [asdict(lora) for lora in params.loras],
             "adjusted": dict(params.adjusted),
+            **({"turbo": _turbo_account(params.turbo)} if params.turbo.on else {}),
             **(account(params.guide, params.media) if params.guide else {}),
         }
 
@@ -213,6 +214,11 @@ class Maker:
 def _as_guided(job: Job, guide: Guide | None) -> Job:
     """A copy wants nothing added to its prompt, and nothing kept out of it."""
     return replace(job, raw_prompt=True, negative_prompt="") if guide and guide.copy else job
+
+
+def _turbo_account(turbo: Turbo) -> dict[str, Any]:
+    """What of it was on: a user may see why a picture differs."""
+    return {name: value for name, value in asdict(turbo).items() if value != getattr(Turbo(), name) and name != "on"}
 
 
 def waited(job: Job) -> float:

@@ -13,7 +13,7 @@ from workers.card import gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
-from workers.engines.sdxl import fast, load, names, schedulers, vae
+from workers.engines.sdxl import fast, load, names, schedulers, turbo, vae
 from workers.engines.sdxl.adapter import Adapter, AdapterFiles
 from workers.engines.sdxl.characters import Characters
 from workers.engines.sdxl.encode import TextEncoder
@@ -33,9 +33,8 @@ WARM_BATCHES = (6, 3, 1)
 class SdxlEngine:
     """One SDXL checkpoint on one device.
 
-    `config` is a folder of configurations in diffusers layout; by default one named `config` beside the checkpoint,
-    else the shipped one. The CLIP vocabulary is always the shipped one. `cache` keeps compiled kernels. `adapter` is
-    used where it is there; what it saw of characters is kept in the folder `characters`.
+    `config` is a folder in diffusers layout; by default one of that name beside the checkpoint, else the shipped one.
+    `cache` keeps compiled kernels, `characters` what `adapter`, where it is there, saw of characters.
     """
 
     model_hash: str | None = None
@@ -201,17 +200,18 @@ class SdxlEngine:
             watch.step(step + 1, pipeline.num_timesteps)
             return tensors
 
-        latents: torch.Tensor = self._pipeline(
-            **text.inputs,
-            num_images_per_prompt=len(first),
-            latents=first,
-            width=params.width,
-            height=params.height,
-            num_inference_steps=params.steps,
-            guidance_scale=params.guidance,
-            callback_on_step_end=step_ended,
-            output_type="latent",
-        ).images
+        with turbo.partly(self._pipeline.unet, params):
+            latents: torch.Tensor = self._pipeline(
+                **text.inputs,
+                num_images_per_prompt=len(first),
+                latents=first,
+                width=params.width,
+                height=params.height,
+                num_inference_steps=params.steps,
+                guidance_scale=params.guidance,
+                callback_on_step_end=step_ended,
+                output_type="latent",
+            ).images
         if not latents.isfinite().all():
             raise FloatingPointError("The denoiser gave values that are not numbers.")
         return latents

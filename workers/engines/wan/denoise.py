@@ -6,6 +6,7 @@ The transformer answers "velocity": where the latents should move, for a prompt,
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
@@ -15,6 +16,7 @@ from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
 from workers.engines.wan.graphs import Graph
 from workers.engines.wan.solve import Solved, Table, solve
+from workers.engines.wan.turbo import partly, reusing
 from workers.engines.wan.vace import Control
 from workers.references.guide import skipped
 
@@ -33,6 +35,7 @@ Schedule = tuple[str, float | None, int, int]
 
 Given = Union["Tensor", Control, None]
 """Latents to begin from, or what is read beside the text."""
+
 
 Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 
@@ -79,9 +82,12 @@ class Denoiser:
         left_out = 0 if start is None or params.guide is None else skipped(params.steps, params.guide.change)
         schedule = (params.solver, params.shift, params.steps, left_out)
         first = noise if start is None else self._scheduler(*schedule).towards(start, noise)
-        guidance = params.guidance
-        velocity = control.velocity(text, guidance) if control else self._velocity(noise, text, guidance)
-        return denoise(velocity, self._solver(schedule, first), first, watch)[:, :, shown:]
+        solver, turbo = self._solver(schedule, first), params.turbo
+        if control is not None:
+            return denoise(control.velocity(text, params.guidance), solver, first, watch)[:, :, shown:]
+        velocity = self._velocity(noise, text, params, len(solver.timesteps))
+        with reusing(self._pipeline.transformer, turbo.reuse) if turbo.reuse else nullcontext():
+            return denoise(velocity, solver, first, watch)
 
     def _solver(self, schedule: Schedule, first: Tensor) -> Solver:
         return Solved(self._solved(schedule), first) if gpu.on_card(self._device) else self._scheduler(*schedule)
@@ -94,15 +100,17 @@ class Denoiser:
         scheduler.set_timesteps(steps)
         return Late(scheduler, left_out)
 
-    def _velocity(self, noise: Tensor, text: Conditioning, guidance: float) -> Velocity:
+    def _velocity(self, noise: Tensor, text: Conditioning, params: SamplingParams, steps: int) -> Velocity:
         transformer, graph = self._pipeline.transformer, self._graphs.get(tuple(noise.shape))
         wanted = text.inputs["prompt_embeds"].to(transformer.dtype)
         unwanted = text.inputs.get("negative_prompt_embeds")
+        alone = one_by_one(transformer, wanted, None, params.guidance)
         if unwanted is None:
-            return one_by_one(transformer, wanted, None, guidance)
-        if graph is None or not graph.fits(wanted):
-            return one_by_one(transformer, wanted, unwanted.to(transformer.dtype), guidance)
-        return graph.velocity(wanted, unwanted.to(transformer.dtype), guidance)
+            return alone
+        if graph is not None and graph.fits(wanted):
+            return graph.velocity(wanted, unwanted.to(transformer.dtype), params.guidance)
+        guided = one_by_one(transformer, wanted, unwanted.to(transformer.dtype), params.guidance)
+        return partly(guided, alone, params.turbo, steps)
 
     def _noise(self, width: int, height: int, frames: int, seed: int) -> Tensor:
         """Drawn on the host: a seed means the same on every device."""
