@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -39,21 +39,13 @@ class _Partly:
         self._taken = count()
         self._alone: dict[str, Any] = {}
 
-    def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        added_cond_kwargs: Mapping[str, torch.Tensor],
-        **more: Any,
-    ) -> tuple[torch.Tensor]:
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, **inputs: Any) -> tuple[torch.Tensor]:
         """What both halves of the batch would be, the negative prompt's first; equal halves have no guidance."""
-        text: dict[str, Any] = {"encoder_hidden_states": encoder_hidden_states, "added_cond_kwargs": added_cond_kwargs}
+        half = len(sample) // 2
         if self._turbo.guides(next(self._taken), self._steps):
-            return (self._forward(sample, timestep, **text, **more)[0],)
+            return (self._forward(sample, timestep, **inputs)[0],)
         if not self._alone:  # the same tensors in every step: their keys and values are computed once
-            half = len(sample) // 2
-            added = {name: tensor[half:] for name, tensor in added_cond_kwargs.items()}
-            self._alone = {"encoder_hidden_states": encoder_hidden_states[half:], "added_cond_kwargs": added}
-        alone = self._forward(sample[len(sample) // 2 :], timestep, **self._alone, **more)[0]
+            added = {name: tensor[half:] for name, tensor in inputs["added_cond_kwargs"].items()}
+            self._alone = {"encoder_hidden_states": inputs["encoder_hidden_states"][half:], "added_cond_kwargs": added}
+        alone = self._forward(sample[half:], timestep, **{**inputs, **self._alone})[0]
         return (alone.repeat(2, 1, 1, 1),)
