@@ -18,7 +18,7 @@ demo: $(VENV)/$(if $(SUPABASE),.edge,.local)
 	SUPABASE=$(SUPABASE) $(BIN)/python -m workers demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(RING3:%=--ignore=%)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(RING3:%=--ignore=%)
 
 test-ring3: $(VENV)/.edge
 	tests/browser/install.sh

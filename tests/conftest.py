@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from double import USER, client, service
+from hypothesis import HealthCheck, settings
 from support import TOKEN, RunningGateway
 
 from workers.local.faults import Faults, Faulty
@@ -22,12 +23,27 @@ pytest_plugins = ["pod", "office", "queue_shop", "queue_worlds", "tests.workbenc
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# The same examples in every run, however slow the machine: who changes something shall not fail for what was always so.
+# `--hypothesis-profile=explore` tries others.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("steady", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("steady")
+
+LONGEST = ("test_queue_machine.py", "test_chaos.py", "tests/e2e")
+"""Groups that come first, so that no core is left idle at the end."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares a long run or a volume stays in one process: a folder, or else a file. Said before xdist looks."""
     for item in items:
-        folder, _, file = item.nodeid.partition("::")[0].rpartition("/")
-        item.add_marker(pytest.mark.xdist_group(file if folder == "tests" else folder))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: [_group(item) != name for name in LONGEST])
+
+
+def _group(item: pytest.Item) -> str:
+    folder, _, file = item.nodeid.partition("::")[0].rpartition("/")
+    return file if folder == "tests" else folder
 
 
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:

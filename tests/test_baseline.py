@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from ops_support import entry
 from pod import Pod
+from support import post
 
 from workers.local.stack import LocalStack
 from workers.ops.baseline import Baseline, judged
@@ -106,10 +107,18 @@ def test_jobs_are_measured_through_the_true_queue_and_leave_nothing(
     types = [word for name in TWO for word in ("--type", name)]
     command = [sys.executable, "-m", "workers", "baseline", "--jobs", "1", *types, "--folder", str(tmp_path / "b")]
     environment = {**worker.environment, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr + worker.text()
     figures = json.loads((tmp_path / "b" / "baseline.json").read_text())["figures"]
     assert [(row["type"], row["completed"]) for row in figures] == [(name, 1) for name in TWO]
     assert all(row["generation"] >= 0.2 and row["bytes"] > 0 for row in figures)
     assert "round 1 of 1: 2 of 2 arrived" in done.stderr
     worker.wait_until(lambda: not stack.objects())
+    worker.wait_until(lambda: remains(stack) == [0, 0, 0])
+
+
+def remains(stack: LocalStack) -> list[int]:
+    """How many jobs wait, are in somebody's hands, and were given up."""
+    asked = (("LLEN", "wan_queue"), ("HLEN", "wan_queue:inflight"), ("LLEN", "wan_queue:dead"))
+    headers = {"Authorization": f"Bearer {stack.env['UPSTASH_REDIS_REST_TOKEN']}"}
+    return [post(stack.gateway.url, json=command, headers=headers).json()["result"] for command in asked]

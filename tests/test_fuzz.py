@@ -41,7 +41,7 @@ from workers.watch import Watch
 USER = "11111111-2222-4333-8444-555555555555"
 MOST_SENTENCE = 120
 MOST_BODY = 128 * 1024
-slow = settings(deadline=None, suppress_health_check=list(HealthCheck))
+slow = settings(suppress_health_check=list(HealthCheck))
 
 
 @functools.cache
@@ -134,7 +134,7 @@ def test_every_message_on_a_real_workers_queue_ends_completed_failed_or_on_the_d
         at.queue.push(body)
     at.start()
     try:
-        wait_until(lambda: not at.queue.waiting() and not at.leases.tokens and at.dispatch.idle, limit=60)
+        wait_until(lambda: not at.queue.waiting() and not at.leases.tokens and at.dispatch.idle)
         assert at._thread.is_alive()
         told = Counter(outcome.job_id for outcome in at.callbacks.outcomes)
         dead = [entry.body for entry in at.queue.dead()]

@@ -84,8 +84,11 @@ def install(folder: Path) -> Path | None:
         return None
     (folder / "package.json").write_text("{}")
     command = ["npm", "install", "--no-audit", "--no-fund", f"@upstash/redis@{VERSION}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60)
     shutil.copy(HERE / "js_client.mjs", folder)
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return None
     return folder if done.returncode == 0 else None
 
 

@@ -97,7 +97,7 @@ elements = objects.map(str.encode) | objects.map(lambda text: json.dumps([text])
 
 
 @given(bodies=st.lists(elements, min_size=1, max_size=60), end=st.sampled_from(["tail", "head"]))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 def test_whatever_waits_is_served_once(redis_server: RedisServer, bodies: Sequence[bytes], end: Any) -> None:
     redis_server.flush()
     with connect(redis_server.port) as redis:

@@ -10,7 +10,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
-import pytest
 import valkey
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,8 +24,6 @@ from workers.local.redis import RedisServer
 from workers.queue.upstash import UpstashQueue
 
 EXAMPLES = int(os.environ.get("QUEUE_EXAMPLES", "60"))
-PATIENCE = 600
-"""Seconds for all the sequences of a test."""
 MAX_COPIES = 5
 HASHES = ("bodies", "attempts", "crashes")
 
@@ -227,22 +224,18 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 def chosen_settings(examples: int) -> settings:
-    return settings(
-        max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    return settings(max_examples=examples, stateful_step_count=50, suppress_health_check=list(HealthCheck))
 
 
 def explore(redis: valkey.Valkey, queue: UpstashQueue, examples: int) -> None:
     run_state_machine_as_test(lambda: QueueMachine(redis, queue), settings=chosen_settings(examples))
 
 
-@pytest.mark.timeout(PATIENCE)
 def test_no_sequence_of_events_loses_or_doubles_a_job(redis_server: RedisServer) -> None:
     with connect(redis_server.port) as redis:
         explore(redis, socket_queue(redis), EXAMPLES)
 
 
-@pytest.mark.timeout(PATIENCE)
 def test_nor_does_one_that_goes_through_rest(gateway: RunningGateway) -> None:
     queue = UpstashQueue(NAME, gateway.url, gateway.token, lease=LEASE)
     with connect(gateway.redis.port) as redis:

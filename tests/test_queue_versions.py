@@ -11,7 +11,7 @@ import pytest
 import valkey
 from hypothesis.stateful import run_state_machine_as_test
 from queue_bench import LEASE, NAME, SocketConnection, claimed, connect, id_of, job, run_down, socket_queue
-from test_queue_machine import EXAMPLES, PATIENCE, QueueMachine, chosen_settings
+from test_queue_machine import EXAMPLES, QueueMachine, chosen_settings
 
 from workers.delivery.outbox import RECORD, Outbox, Sealed
 from workers.delivery.report import Report
@@ -54,7 +54,6 @@ def predecessor(redis: valkey.Valkey) -> UpstashQueue:
     return UpstashQueue(NAME, "", "", lease=LEASE, connection=Predecessor(redis))
 
 
-@pytest.mark.timeout(PATIENCE)
 def test_no_sequence_of_events_among_two_releases_loses_or_doubles_a_job(redis_server: RedisServer) -> None:
     with connect(redis_server.port) as redis:
         mixed: Any = lambda: Mixed(socket_queue(redis), predecessor(redis))  # noqa: E731

@@ -115,7 +115,6 @@ def test_the_time_limit_fires(volume: Path) -> None:
     made = model.enhance(BICYCLE, "image", 1, Watch())
     assert (made.text, made.status) == (BICYCLE, "timeout")
     assert 0 < made.tokens < 20
-    assert made.seconds < 1
 
 
 def test_after_a_time_out_the_same_prompt_is_asked_again(volume: Path) -> None:

@@ -122,7 +122,7 @@ def test_two_processes_give_the_same_bits(tmp_path: Path) -> None:
         )
         for name in ("one", "two")
     ]
-    first, second = (process.communicate(timeout=60)[0] for process in started)
+    first, second = (process.communicate(timeout=240)[0] for process in started)
     assert len(first.strip()) == 64
     assert first == second
 

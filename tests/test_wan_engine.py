@@ -43,7 +43,7 @@ def children(volume) -> list[dict]:
     """Two processes that started at the same time on a volume without a conversion."""
     command = [sys.executable, str(CHILD), str(volume / tiny.FOLDER)]
     started = [subprocess.Popen(command, env=FOR_CHILDREN, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    return [json.loads(child.communicate(timeout=90)[0]) for child in started]
+    return [json.loads(child.communicate(timeout=240)[0]) for child in started]
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def start(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Pope
 def run(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `python …` in the project's folder."""
     process = start(*arguments, env=env)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     return process.returncode, out, err
 
 

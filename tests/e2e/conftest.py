@@ -13,13 +13,6 @@ from workers.cli.small import write_volume
 from workers.local.stack import LocalStack
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that is the first to want a run waits for all of it."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.timeout(300))
-
-
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A volume that workers may write on."""
