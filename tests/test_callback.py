@@ -337,7 +337,7 @@ def test_jitter_never_makes_a_wait_longer():
         (Answer(400, {"error": "multiple (or no) rows returned"}), 4),
         (Answer(400, {"error": "unknown"}), 3),
         (Answer(404), 1),
-        (Answer(404, {"code": "unknown_job"}), 1),
+        (Answer(404, {"code": "unknown_job"}), 4),
         (Answer(410), 1),
         (Answer(400, {"error": "associated image_id"}), len(SCHEDULE) + 1),
         (Answer(401), len(SCHEDULE) + 1),

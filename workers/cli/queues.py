@@ -96,6 +96,10 @@ class QueueView:
             yield from page
             start += PAGE
 
+    def is_held(self, job_id: str) -> bool:
+        """Whether a worker has the job in hand."""
+        return bool(self._redis.execute(("EXISTS", f"{self.name}:owner:{job_id}")))
+
     def forget(self, job_id: str) -> bool:
         """Whether a result was remembered, which it is no more."""
         return bool(self._redis.execute(("DEL", f"{self.name}:result:{job_id}")))

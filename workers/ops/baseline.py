@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from workers.cli.queues import QueueView, views
@@ -18,6 +19,7 @@ from workers.ops.actions import cancel
 from workers.ops.status import stamp
 from workers.ops.table import Figures, as_json, table
 from workers.settings import Settings
+from workers.supabase.storage import SupabaseStorage
 from workers.supervision.ledger import Entry, entry_of
 
 VERSION = 1
@@ -26,6 +28,9 @@ POLL = 1.0
 SLOWER = 1.10
 NOTICED = 0.05
 """Seconds by which a median must be worse, beside the tenth: less than that is noise."""
+
+LETTING_GO = 60.0
+"""Seconds that workers may take to hear of a withdrawal, which they do with their beats."""
 
 LATE = "did not end in time"
 PROMPTS = (
@@ -77,23 +82,23 @@ def measure(
     """One job of each type at a time, `jobs` rounds of it. Raises `Unreachable`.
 
     The jobs have no rows in the database, so their callbacks are not waited for: what they came to is read from the
-    queue, and they and their files are taken away again. `limit` in seconds is for one round.
+    queue, and they are withdrawn then, with all that is left of them. `limit` in seconds is for one round.
     """
     entries: list[Entry] = []
+    pushed: list[Request] = []
     with views(settings) as opened, ExitStack() as closing:
         storage = open_storage(settings)
         closing.callback(storage.close)
         by_kind = {view.kind: view for view in opened}
         for number in range(jobs):
             requests = [_request(preset, number) for preset in presets.values()]
+            pushed += requests
             for request in requests:
                 by_kind[request.preset.kind].queue.push(july(request))
-            ended = _await(by_kind, requests, limit)
+            ended = _await(by_kind, requests, limit, done=partial(cancel, settings))
             tell(f"round {number + 1} of {jobs}: {sum(e.status == 'completed' for e in ended)} of {len(ended)} arrived")
-            for request in requests:
-                cancel(settings, request.job_id)
-                storage.clear(request.preset.type, request.user_id, request.job_id)
             entries += ended
+        _forget(by_kind, storage, pushed)
     return entries
 
 
@@ -125,7 +130,10 @@ def _request(preset: Preset, number: int) -> Request:
     return Request(str(uuid.uuid4()), NOBODY, preset, PROMPTS[number % len(PROMPTS)], config=config)
 
 
-def _await(by_kind: Mapping[str, QueueView], requests: Sequence[Request], limit: float) -> list[Entry]:
+def _await(
+    by_kind: Mapping[str, QueueView], requests: Sequence[Request], limit: float, *, done: Callable[[str], object]
+) -> list[Entry]:
+    """How each job ended; `done` is told of it at once, or when nobody waits for it any more."""
     open_jobs, ended = {request.job_id: request for request in requests}, {}
     until = time.monotonic() + limit
     while open_jobs and time.monotonic() < until:
@@ -135,7 +143,21 @@ def _await(by_kind: Mapping[str, QueueView], requests: Sequence[Request], limit:
             if found is not None:
                 ended[job_id] = entry_of(Report.from_record(found.record).outcome, 1)
                 del open_jobs[job_id]
+                done(job_id)
+    for job_id in open_jobs:
+        done(job_id)
     return [ended.get(request.job_id) or _late(request) for request in requests]
+
+
+def _forget(by_kind: Mapping[str, QueueView], storage: SupabaseStorage, requests: Sequence[Request]) -> None:
+    """Take everything of these jobs away, once no worker has any of them in hand and could leave more."""
+    until = time.monotonic() + LETTING_GO
+    while any(by_kind[each.preset.kind].is_held(each.job_id) for each in requests) and time.monotonic() < until:
+        time.sleep(POLL)
+    for view in by_kind.values():
+        view.forget_user(NOBODY, [each.job_id for each in requests if each.preset.kind == view.kind])
+    for each in requests:
+        storage.clear(each.preset.type, each.user_id, each.job_id)
 
 
 def _late(request: Request) -> Entry:

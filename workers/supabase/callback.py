@@ -29,11 +29,10 @@ ADOPTED_TYPES = ("image_", "image7b_")
 
 _BY_MESSAGE = (
     (("associated image_id", "associated video_id"), Verdict("wait_for_link", "not yet linked to its image or video")),
-    (("multiple (or no) rows",), Verdict("gone", "there is no such job", tries=4)),
+    (("multiple (or no) rows", "unknown_job"), Verdict("gone", "there is no such job", tries=4)),
     (("job_id is required", "jobid is required"), Verdict("mismatch", "it speaks another dialect", alarm=True)),
-    (("unknown_job",), Verdict("gone", "there is no such job", tries=1)),
 )
-"""What receivers say of their errors: July's, which answers 400 to all of them, and last our own."""
+"""What receivers say of their errors: July's, which answers 400 to all of them, and ours."""
 
 
 def build(outcome: Outcome, dialect: Dialect, user_id: str) -> dict[str, Any]:
