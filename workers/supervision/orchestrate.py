@@ -10,6 +10,7 @@ from workers.boot import complain, prepare
 from workers.errors import Misconfigured
 from workers.kinds import KINDS, open_queue, open_reconciler, queue_of
 from workers.logs import log
+from workers.ops.card import Card
 from workers.ops.room import Room, count_here, open_room
 from workers.queue.upstash import UpstashQueue
 from workers.settings import Settings
@@ -20,6 +21,9 @@ from workers.supervision.keeper import Hooks
 from workers.supervision.process import Slot
 from workers.supervision.slot import Pace
 from workers.supervision.supervisor import supervise
+from workers.supervision.vacancy import Vacancy
+from workers.tables import load_models
+from workers.volume import models_of
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOK_TIMEOUT = 2.0
@@ -63,4 +67,14 @@ def _hooks(kinds: Sequence[str], settings: Settings, room: Room) -> Hooks:
         seen = {kind: heartbeat.read(heartbeat.path_of(kind)) for kind in kinds}
         return {queue_of(kind): beat.waiting for kind, beat in seen.items() if beat and beat.waiting is not None}
 
-    return Hooks(on_exit=end_leases, depths=depths, show=room.show)
+    return Hooks(on_exit=end_leases, may_start=_vacancy(kinds, settings), depths=depths, show=room.show)
+
+
+def _vacancy(kinds: Sequence[str], settings: Settings) -> Vacancy:
+    found, card = models_of(settings, load_models()), Card()
+
+    def free() -> int | None:
+        now = card.read()
+        return None if now is None else now.total - now.used
+
+    return Vacancy({kind: sum(model.bytes for model in found if model.kind == kind) for kind in kinds}, free)
