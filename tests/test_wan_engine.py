@@ -334,3 +334,29 @@ def test_importing_the_engine_imports_nothing_heavy():
     code = f"import sys, workers.engines.wan, workers.tiny.wan; print(set({HEAVY}) & set(sys.modules))"
     printed = subprocess.check_output([sys.executable, "-c", code], env=FOR_CHILDREN, text=True)
     assert printed.strip() == "set()"
+
+
+def test_a_shape_that_warm_up_did_not_know_is_rehearsed_once_a_job_has_asked_for_it(volume):
+    engine = loaded(volume / tiny.FOLDER, warm_up_shapes=[(64, 112, 1)])
+    engine.warm_up(Watch())
+    frames(engine)
+    assert not engine.unrehearsed
+    frames(engine, width=112, height=64)
+    assert engine.unrehearsed
+    engine.rehearse(Watch())
+    assert not engine.unrehearsed
+
+
+def test_a_rehearsal_that_fails_is_not_repeated(volume, monkeypatch):
+    engine = loaded(volume / tiny.FOLDER)
+    frames(engine)
+    monkeypatch.setattr(engine._denoiser, "prepare", raising(RuntimeError("no compiler")))
+    engine.rehearse(Watch())
+    assert not engine.unrehearsed
+
+
+def raising(error: Exception):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail

@@ -56,6 +56,28 @@ def test_nothing_is_loaded_per_job(bench):
     assert at.engine.loads == 1
 
 
+def test_an_idle_worker_makes_ready_what_a_job_had_to_do_without(bench):
+    at = bench()
+    at.engine.unrehearsed = True
+    wait_until(lambda: not at.engine.unrehearsed)
+    at.push(payload())
+    assert at.ends()[0].status == "completed"
+
+
+def test_jobs_that_wait_go_before_such_a_rehearsal(bench):
+    engine = FakeEngine(steps=1)
+    rehearsed_after = []
+    engine.rehearse = lambda _: rehearsed_after.append(len(engine.made)) or setattr(engine, "unrehearsed", False)
+    engine.unrehearsed = True
+    queue = MemoryQueue()
+    for _ in range(3):
+        queue.push(payload())
+    at = bench(engine=engine, queue=queue)
+    at.ends(3)
+    wait_until(lambda: rehearsed_after)
+    assert rehearsed_after == [3]
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [

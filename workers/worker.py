@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -116,6 +116,14 @@ class Worker:
             self._at.stop.sleep(self._at.poll)
         elif claim := self._at.claimer.next(self._look_alive):
             self._serve(claim)
+        elif self._at.maker.engine.unrehearsed and not self._at.stop.requested:
+            self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Nobody waits: what a job of an unusual shape had to do without is made ready for the next one."""
+        self.watch = self._new_watch()
+        with suppress(Interrupted), self._at.turn.held(self.watch):
+            self._at.maker.engine.rehearse(self.watch)
 
     def _serve(self, claim: Claim) -> None:
         """Every way a job can end has its own way home; what the delivery thread did not take is let go."""

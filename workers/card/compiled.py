@@ -17,6 +17,9 @@ from workers.logs import describe, log
 TUNED: dict[str, Any] = {"coordinate_descent_tuning": True}
 """Kernels try their neighbours' settings while they are compiled, which takes seconds more, once."""
 
+SHAPES = 64
+"""How many shapes one function may be compiled for; torch gives up at eight."""
+
 Function = Callable[..., Any]
 
 
@@ -26,9 +29,11 @@ def keep_in(folder: Path | None) -> None:
     Call it before anything is compiled. One compiler in this process, no pool of processes beside it: they would
     outlive the few seconds for which they are needed.
     """
+    import torch._dynamo.config
     import torch._inductor.config
 
     torch._inductor.config.compile_threads = 1
+    torch._dynamo.config.recompile_limit = SHAPES
     if folder is None:
         return
     try:

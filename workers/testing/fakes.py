@@ -40,12 +40,16 @@ class FakeEngine:
         self._evil = evil or {}
         self.loads = 0
         self.forgot = 0
+        self.unrehearsed = False
         self.made: list[SamplingParams] = []
 
     def load(self, watch: Watch) -> None:
         self.loads += 1
 
     def warm_up(self, watch: Watch) -> None: ...
+
+    def rehearse(self, watch: Watch) -> None:
+        self.unrehearsed = False
 
     def forget(self) -> None:
         self.forgot += 1

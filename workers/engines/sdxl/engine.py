@@ -13,6 +13,7 @@ from workers.card import gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
+from workers.engines.practice import practice
 from workers.engines.sdxl import fast, load, names, schedulers, turbo, vae
 from workers.engines.sdxl.adapter import Adapter, AdapterFiles
 from workers.engines.sdxl.characters import Characters
@@ -38,6 +39,7 @@ class SdxlEngine:
     """
 
     model_hash: str | None = None
+    unrehearsed = False  # its kernels know no sizes
 
     def __init__(
         self,
@@ -93,7 +95,9 @@ class SdxlEngine:
         side = self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
         with watch.phase("warm_up"):
             for images in WARM_BATCHES:
-                self.generate(_warm_up_params(side, images), watch)
+                self.generate(practice(side, side, images=images, steps=2), watch)
+
+    def rehearse(self, watch: Watch) -> None: ...
 
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
         """One picture per seed, each the same whatever its batch. What `watch.step` raises passes through, and the
@@ -230,21 +234,3 @@ class SdxlEngine:
         picture = vae.decode(self._pipeline.vae, latents[index : index + 1])
         watch.step(index + 1, len(latents))
         return picture
-
-
-def _warm_up_params(side: int, images: int) -> SamplingParams:
-    return SamplingParams(
-        type="warm_up",
-        media="image",
-        width=side,
-        height=side,
-        frames=1,
-        steps=2,
-        guidance=6.0,
-        seeds=tuple(range(images)),
-        solver="unipc",
-        shift=None,
-        quality="fast",
-        prompt="a red bicycle",
-        negative_prompt="blurry",
-    )

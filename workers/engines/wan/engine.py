@@ -11,6 +11,7 @@ from workers.card import compiled, gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
+from workers.engines.practice import practice
 from workers.engines.wan import convert, fused, names, pipeline
 from workers.engines.wan.begin import encode
 from workers.engines.wan.decode import decode
@@ -18,8 +19,9 @@ from workers.engines.wan.denoise import Denoiser, Given
 from workers.engines.wan.encode import TextEncoder
 from workers.engines.wan.vace import Control, Vace, present
 from workers.job import GuideUse, Output, SamplingParams
+from workers.logs import describe, log
 from workers.references.guide import REFERENCE
-from workers.watch import Watch
+from workers.watch import Watch, spent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +62,8 @@ class WanEngine:
         self._vace_folder = vace
         self._vace: Vace | None = None
         self._merged, self._for_vace = Merged(loras), Merged(loras)
+        self._practised: set[Shape] = set()
+        self._met: set[Shape] = set()
         self._pipeline: Any = None
         self._text: TextEncoder | None = None
         self._denoiser: Denoiser | None = None
@@ -89,16 +93,29 @@ class WanEngine:
 
     def warm_up(self, watch: Watch) -> None:
         """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
-        with watch.phase("warm_up"), compiled.compiling() if gpu.on_card(self._device) else nullcontext():
-            for shape in self._warm_up_shapes:
-                self._loaded_denoiser().prepare(*shape)
-                self.generate(_warm_up_params(shape), watch)
+        for shape in self._warm_up_shapes:
+            self._practise(shape, watch)
+
+    @property
+    def unrehearsed(self) -> bool:
+        return not self._met <= self._practised
+
+    def rehearse(self, watch: Watch) -> None:
+        """What warm-up does, for one shape that came since and ran as it is written. Not again where it fails."""
+        shape = min(self._met - self._practised)
+        try:
+            self._practise(shape, watch)
+            log.info("rehearsed", width=shape[0], height=shape[1], frames=shape[2], **spent(watch.timings))
+        except RuntimeError as error:  # what compilers and cards raise
+            log.warning("rehearsal failed", width=shape[0], height=shape[1], frames=shape[2], **describe(error))
 
     def generate(self, params: SamplingParams, watch: Watch) -> list[Output]:
         """One output per seed, one after the other. What the watch raises passes through, and the engine stays
         usable; `EngineBroken` means a new process."""
         merged = self._for_vace if params.guide is not None and params.guide.use != "start" else self._merged
         merged.wear(params.loras, watch)
+        if params.guide is None:
+            self._met.add((params.width, params.height, params.frames))
         with gpu.guard(), watch.phase("encode_text"):
             negative = params.negative_prompt if params.guidance > 1 else None
             text = self._loaded_text().encode(params.prompt, negative)
@@ -118,6 +135,13 @@ class WanEngine:
         self._pipeline = self._text = self._denoiser = None
         self._merged.over({})
         gpu.empty()
+
+    def _practise(self, shape: Shape, watch: Watch) -> None:
+        self._practised.add(shape)
+        width, height, frames = shape
+        with gpu.guard(), watch.phase("warm_up"), compiled.compiling() if gpu.on_card(self._device) else nullcontext():
+            self._loaded_denoiser().prepare(width, height, frames)
+            self.generate(practice(width, height, frames=frames), watch)
 
     def _loaded_denoiser(self) -> Denoiser:
         if self._denoiser is None:
@@ -168,21 +192,3 @@ class WanEngine:
         if not latents.isfinite().all():
             raise FloatingPointError("The denoiser gave values that are not numbers.")
         return latents
-
-
-def _warm_up_params(shape: Shape) -> SamplingParams:
-    width, height, frames = shape
-    return SamplingParams(
-        type="warm_up",
-        media="image" if frames == 1 else "video",
-        width=width,
-        height=height,
-        frames=frames,
-        steps=1,
-        guidance=6.0,
-        seeds=(0,),
-        solver="unipc",
-        shift=None,
-        quality="fast",
-        prompt="a lighthouse at dusk",
-    )
