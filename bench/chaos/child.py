@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,7 @@ from workers.testing.fakes import FakeEngine, FakeEnhancer, no_objections
 from workers.watch import Watch
 
 ssl.create_default_context = functools.cache(ssl.create_default_context)  # reading the store costs 20 ms a client
+httpx.Client().close()
 HANG = 3600.0
 SUPERVISED = """
 from bench.chaos import child
