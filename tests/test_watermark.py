@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.pictures import moving, rich
+from bench.pictures import moving, rich, smooth
 from workers.errors import Interrupted, Misconfigured
 from workers.job import Output
 from workers.provenance import watermark_net
 from workers.provenance.watermark import Detector, Reading, Watermark
-from workers.safety.mark import bits_of, code_in, code_of
+from workers.safety.mark import bits_of, code_in, code_of, matches
 from workers.watch import Watch
 
 KEY, JOB = b"k" * 32, "b91f0000-0000-4000-8000-000000000001"
@@ -129,6 +129,21 @@ def test_the_same_pixels_and_job_give_the_same_pixels_again_and_another_job_othe
     assert np.array_equal(one.frames, again.frames)
     assert np.array_equal(one.thumbnail, again.thumbnail)
     assert not np.array_equal(one.frames, other.frames)
+
+
+def test_a_smooth_picture_keeps_it_too(marker: Watermark, detector: Detector):
+    picture = smooth(104, (512, 512))[160:288, 160:288]
+    (marked,) = marker.mark([Output(0, 7, picture[None])], JOB, Watch())
+    assert psnr(picture, marked.frames[0]) > 30
+    for copy in (lambda pixels: pixels, copied("JPEG", quality=75)):
+        assert matches(detector.read(copy(marked.frames[0])[None], 128).logits, [*map(str, range(99)), JOB], KEY)
+
+
+def test_every_frame_of_a_smooth_clip_carries_it(marker: Watermark, detector: Detector):
+    scene = smooth(103, (1024, 1024))
+    clip = np.stack([scene[400:496, 300 + 2 * i : 396 + 2 * i] for i in range(5)])
+    (marked,) = marker.mark([Output(0, 7, clip)], JOB, Watch())
+    assert matches(detector.read(marked.frames, 96).logits, [*map(str, range(99)), JOB], KEY)
 
 
 def test_every_frame_of_a_clip_carries_it(marker: Watermark, detector: Detector):

@@ -14,7 +14,7 @@ from workers.provenance.credentials import Credential, read
 from workers.provenance.watermark import SIDE, Detector, Reading
 from workers.safety.audit import sha256_of
 from workers.safety.copies import NEAR
-from workers.safety.mark import BITS, Match, code_in, matches, own_code
+from workers.safety.mark import Match, code_in, matches, own_code
 from workers.safety.registry import Copy, Registry
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 GATE = 4.0
 """Confidence from which a mark may be taken for ours without a job that it leads to."""
+
+SURE = 1e-4
+"""Chance of a mistake below which no other scale is looked at."""
 
 SIDES = (362, 256, 181, 724)
 """Scales at which a mark lies in a part of a picture, down to a third of it, or in a picture with a frame around."""
@@ -41,9 +44,9 @@ class Mark:
     jobs: tuple[Match, ...] = ()
 
     @property
-    def errors(self) -> int:
-        """Between it and the job it stands for; all of them where there is none."""
-        return self.jobs[0].errors if self.jobs else BITS
+    def chance(self) -> float:
+        """That the job it stands for is none of it; a certainty where there is none."""
+        return self.jobs[0].chance if self.jobs else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +105,19 @@ class Examiner:
         return Evidence(str(path), credential, texts_of(path), mark, self._known_job(path), copies)
 
     def mark(self, frames: Frames) -> Mark:
-        """The first reading that is hardly damaged, else the least damaged that leads to a job, else the clearest."""
+        """The first reading that is hardly damaged, else the surest that leads to a job, else the clearest."""
         sides = looks(max(frames.shape[1:3]))
         marks = []
         for side in sides:
             marks.append(self._judged(self._detector.read(frames, side), len(sides)))
-            if marks[-1].own or marks[-1].errors <= 1:
+            if marks[-1].own or marks[-1].chance <= SURE:
                 break
-        return min(marks, key=lambda mark: (mark.errors, not mark.own, -mark.confidence))
+        return min(marks, key=lambda mark: (mark.chance, not mark.own, -mark.confidence))
 
     def _judged(self, reading: Reading, looks: int) -> Mark:
         code, key = code_in(reading.logits), self.keys.mark if self.keys is not None else None
         own = own_code(reading.logits, key) if key is not None and reading.confidence >= GATE else None
-        jobs = matches(code, self._jobs, key, looks) if key is not None else []
+        jobs = matches(reading.logits, self._jobs, key, looks) if key is not None else []
         shown = f"{code if own is None else own:08x}"
         return Mark(shown, round(reading.confidence, 2), reading.side, own is not None, tuple(jobs[:5]))
 

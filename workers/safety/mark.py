@@ -1,7 +1,8 @@
 """What the mark in the pixels says: 32 bits that lead to a job, for those who hold the key.
 
 22 bits are a tag, an HMAC of the job id; 10 are an HMAC of the tag, so that a mark can be told from chance without
-knowing any job. A damaged mark is read with the help of known jobs: the nearest one, if it is near beyond chance.
+knowing any job. A damaged mark is read with the help of known jobs: the one that agrees best with what was read, if no
+chance would agree as well. A bit that was read faintly says little, either way.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import hmac
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import product
-from math import comb
+from itertools import accumulate, product
 
 BITS, CHECK_BITS = 32, 10
 DOUBTS = 2
 """The weakest bits of a reading, which are tried both ways: one in 256 readings of noise then fits together."""
+
+GRAINS = 1000
+"""What all bits of a reading weigh together."""
 
 CHANCE = 1e-3
 """The most likely a match may be by chance, with all known jobs and all looks at the picture counted in."""
@@ -23,8 +26,8 @@ CHANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A known job whose mark differs in `errors` bits from what was read. `chance` is how likely any of the known ones
-    would have come as near to noise."""
+    """A known job whose mark differs in `errors` bits from what was read. `chance` is how likely any of so many known
+    ones would agree as well with something that none of them is in."""
 
     job_id: str
     errors: int
@@ -52,18 +55,32 @@ def own_code(logits: Sequence[float], key: bytes) -> int | None:
     return next((code for code in _readings(logits) if _fits(code, key)), None)
 
 
-def matches(code: int, jobs: Iterable[str], key: bytes, looks: int = 1) -> list[Match]:
-    """The known jobs that a mark may stand for, the nearest first. `looks`: how many codes the picture gave."""
-    errors = {job_id: (code ^ code_of(job_id, key)).bit_count() for job_id in jobs}
-    chances = {count: chance_of(count, len(errors) * looks) for count in set(errors.values())}
-    found = [Match(job_id, count, chances[count]) for job_id, count in errors.items() if chances[count] <= CHANCE]
-    return sorted(found, key=lambda match: match.errors)
+def matches(logits: Sequence[float], jobs: Iterable[str], key: bytes, looks: int = 1) -> list[Match]:
+    """The known jobs that a reading may stand for, the likeliest first. `looks`: how often the picture was read."""
+    weights, code = weights_of(logits), code_in(logits)
+    wrong = {job_id: code ^ code_of(job_id, key) for job_id in jobs}
+    chances = [len(wrong) * looks * share for share in shares(weights)]
+    found = [Match(job, bits.bit_count(), chances[_weight(bits, weights)]) for job, bits in wrong.items()]
+    return sorted((match for match in found if match.chance <= CHANCE), key=lambda match: match.chance)
 
 
-def chance_of(errors: int, tries: int) -> float:
-    """How likely at least one of so many random codes differs from a given one in no more bits than that."""
-    near = sum(comb(BITS, count) for count in range(errors + 1))
-    return min(1.0, tries * near / 2.0**BITS)
+def weights_of(logits: Sequence[float]) -> list[int]:
+    """What each bit counts for, the highest first: the surer it was read, the more. Nothing where nothing was read."""
+    whole = sum(map(abs, logits))
+    return [int(GRAINS * abs(value) / whole) if whole else 0 for value in logits]
+
+
+def shares(weights: Sequence[int]) -> list[float]:
+    """Of all codes, the share whose wrong bits weigh no more than so much: at place w, no more than w."""
+    counts = [1] + [0] * sum(weights)
+    for weight in weights:
+        without = list(counts)
+        counts = [count + (without[place - weight] if place >= weight else 0) for place, count in enumerate(without)]
+    return [count / 2.0 ** len(weights) for count in accumulate(counts)]
+
+
+def _weight(wrong: int, weights: Sequence[int]) -> int:
+    return sum(weight for weight, bit in zip(weights, bits_of(wrong), strict=True) if bit)
 
 
 def _readings(logits: Sequence[float]) -> Iterator[int]:
