@@ -139,9 +139,14 @@ def pace(device: str) -> Callable[[], None]:
 
 def empty() -> None:
     """Give memory that no tensor uses back to the card, for the other process on it."""
+    gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Give back blocks that no tensor uses, before a phase whose tensors would not fit into them."""
     import torch
 
-    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -180,6 +180,8 @@ class WanEngine:
         with watch.phase("denoise"):
             latents = gpu.with_one_retry(denoised, denoised)
         with watch.phase("decode"):
+            if params.frames > 1:
+                gpu.trim()
             return gpu.with_one_retry(
                 lambda: decode(self._pipeline.vae, latents, watch),
                 lambda: decode(self._pipeline.vae, latents, watch, tiled=True),
