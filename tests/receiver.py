@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from support import HttpServer, serving
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,14 @@ class Answer:
     late: bool = False
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(HttpServer):
     """`requests` in the order of arrival, `answers` for the next ones; 200 when there are none left."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.requests: list[Received] = []
         self.answers: list[Answer] = []
-        self.closing = threading.Event()
         self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def next_answer(self) -> Answer:
         with self.lock:
@@ -90,15 +84,5 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def running_receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.closing.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def running_receiver() -> AbstractContextManager[Receiver]:
+    return serving(Receiver())

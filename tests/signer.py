@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from support import HttpServer, serving
 
 from workers.provenance.chain import Keys, keys_in
 
 TOKEN = "planted-signer-token"
 
 
-class SigningServer(ThreadingHTTPServer):
+class SigningServer(HttpServer):
     """`status` is what it answers; 200 when all is well. `hangs` keeps it silent until the test ends."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self, keys: Keys) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.keys = keys
         self.key = serialization.load_pem_private_key(keys.signing, None)
         self.status, self.hangs = 200, False
         self.identity: dict[str, str] = {"alg": "es256", "certificates": keys.certificates}
         self.asked: list[str] = []
-        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/sign"
+        return f"{super().url}/sign"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -62,15 +57,5 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def running_signer(folder: Path) -> Iterator[SigningServer]:
-    server = SigningServer(keys_in(folder))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.closing.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def running_signer(folder: Path) -> AbstractContextManager[SigningServer]:
+    return serving(SigningServer(keys_in(folder)))

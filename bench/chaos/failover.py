@@ -7,11 +7,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import valkey
 
 from bench.chaos.history import Finding, check
 from bench.chaos.lane import KINDS, Lane
@@ -60,7 +58,7 @@ def fail_over(nursery: Nursery, jobs: int, *, reconciles: bool = True, seed: int
         while len(lane.acknowledged) < jobs:
             for _ in range(AT_A_TIME):
                 lane.submit(luck.choice(KINDS), "a lighthouse at dusk", num_images=1)
-            with _paused(redis, KINDS if not times else ()):
+            with _paused(lane, KINDS if not times else ()):
                 _set_back(lane, redis, luck)
             times += 1
             time.sleep(luck.uniform(*BETWEEN))
@@ -80,19 +78,19 @@ def _set_back(lane: Lane, redis: RedisServer, luck: random.Random) -> None:
 
 
 @contextmanager
-def _paused(redis: RedisServer, kinds: Sequence[str]) -> Iterator[None]:
+def _paused(lane: Lane, kinds: Sequence[str]) -> Iterator[None]:
     """What is acknowledged meanwhile is certain to be forgotten: nobody is quick enough to finish it before."""
-    keys = [f"{kind}_queue:paused" for kind in kinds]
-    if not keys:
+    settings = _settings(lane)
+    with ExitStack() as opened:
+        for kind in kinds:
+            queue = opened.enter_context(closing(open_queue(kind, settings)))
+            queue.pause()
+            opened.callback(queue.resume)
         yield
-        return
-    with valkey.Valkey.from_url(redis.url) as client:
-        client.mset(dict.fromkeys(keys, "1"))
-    try:
-        yield
-    finally:
-        with valkey.Valkey.from_url(redis.url) as client:
-            client.delete(*keys)
+
+
+def _settings(lane: Lane) -> Settings:
+    return Settings(_env_file=None, **{name.lower(): value for name, value in lane.stack.env.items()})
 
 
 def _is_over(lane: Lane, reconciles: bool) -> bool:
@@ -115,7 +113,7 @@ class _Noting:
 @contextmanager
 def _reconciling(lane: Lane) -> Iterator[list[str]]:
     """A reconciler that looks every second; the jobs it brought back."""
-    settings = Settings(_env_file=None, **{name.lower(): value for name, value in lane.stack.env.items()})
+    settings = _settings(lane)
     rows = JobRows(settings.supabase_url, settings.supabase_service_key.get_secret_value())
     kinds = {preset.type: preset.kind for preset in load_presets().values()}
     restored: list[str] = []
