@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,36 @@ from workers.tables import load_presets
 
 TOKEN = "local-rest-token"  # noqa: S105  guards nothing: the stack is empty at its start and on this machine only
 SECRET = "local-callback-secret"  # noqa: S105  as above
-TERMINAL = ("completed", "failed")
+PAUSE = 0.02
+TERMINAL = ("completed", "failed", "cancelled")
+Dialect = Literal["paths", "objects"]
+
+
+def variables(supabase: str, key: str, gateway: str, dialect: Dialect = "paths") -> dict[str, str]:
+    """What a worker needs to find a stack: the addresses of both services, and the project's key."""
+    return {
+        "SUPABASE_URL": supabase,
+        "SUPABASE_SERVICE_KEY": key,
+        "UPSTASH_REDIS_REST_URL": gateway,
+        "UPSTASH_REDIS_REST_TOKEN": TOKEN,
+        "JOB_CALLBACK_SECRET": SECRET,
+        "CALLBACK_DIALECT": dialect,
+        "QUEUE_TAKE_FROM": "tail" if dialect == "paths" else "head",
+    }
+
+
+def gateway_server(app: Gateway, faults: Faults) -> LocalServer:
+    return LocalServer(Faulty(app, faults), close=app.close)
+
+
+def ended(look: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any]:
+    """A job's row once it has ended. Raises `TimeoutError`."""
+    deadline = time.monotonic() + timeout
+    while (job := look())["status"] not in TERMINAL:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the job is still {job['status']} after {timeout:.0f} s")
+        time.sleep(PAUSE)
+    return job
 
 
 class LocalStack:
@@ -34,7 +63,7 @@ class LocalStack:
     def __init__(
         self,
         *,
-        dialect: Literal["paths", "objects"] = "paths",
+        dialect: Dialect = "paths",
         key_kind: Literal["legacy", "secret"] = "legacy",
         presets: Mapping[str, Preset] | None = None,
         redis: RedisServer | None = None,
@@ -51,8 +80,7 @@ class LocalStack:
         with ExitStack() as opened:
             self.redis = self._shared_redis or opened.enter_context(RedisServer())
             self._queue = Gateway(self.redis.url, TOKEN)
-            app = Faulty(self._queue, self.gateway_faults)
-            self.gateway = opened.enter_context(LocalServer(app, close=self._queue.close))
+            self.gateway = opened.enter_context(gateway_server(self._queue, self.gateway_faults))
             self.double = Double(self._deployment(self.gateway.url))
             self.supabase = opened.enter_context(
                 LocalServer(Faulty(self.double, self.double_faults), self._port, close=self.double.close)
@@ -67,15 +95,7 @@ class LocalStack:
     @property
     def env(self) -> dict[str, str]:
         """What a worker needs to find the stack."""
-        return {
-            "SUPABASE_URL": self.supabase.url,
-            "SUPABASE_SERVICE_KEY": self.double.keys.service,
-            "UPSTASH_REDIS_REST_URL": self.gateway.url,
-            "UPSTASH_REDIS_REST_TOKEN": TOKEN,
-            "JOB_CALLBACK_SECRET": SECRET,
-            "CALLBACK_DIALECT": self._dialect,
-            "QUEUE_TAKE_FROM": "tail" if self._dialect == "paths" else "head",
-        }
+        return variables(self.supabase.url, self.double.keys.service, self.gateway.url, self._dialect)
 
     @property
     def caller(self) -> dict[str, str]:
@@ -105,14 +125,9 @@ class LocalStack:
         """What lies in storage: bucket, path, content_type and size of each object."""
         return self.double.store.list()
 
-    def wait_for(self, job_id: str, timeout: float = 60.0) -> dict[str, Any]:
-        """The job's row once it is completed or failed. Raises `TimeoutError`."""
-        deadline = time.monotonic() + timeout
-        while (job := self.job(job_id))["status"] not in TERMINAL:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the job is still {job['status']} after {timeout:.0f} s")
-            time.sleep(0.02)
-        return job
+    def wait_for(self, job_id: str, timeout: float = 240.0) -> dict[str, Any]:
+        """The job's row once it has ended. Raises `TimeoutError`."""
+        return ended(lambda: self.job(job_id), timeout)
 
     def write_results(self, folder: Path) -> Path:
         """Leave a page that opens from disk, and the files it shows, in a folder. Returns the page."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from workers.local.gateway import Gateway
 from workers.local.postgres import OWNER, PostgresServer
 from workers.local.redis import RedisServer
 from workers.local.serving import LocalServer
-from workers.local.stack import SECRET, TOKEN
+from workers.local.stack import SECRET, TERMINAL, TOKEN, ended, gateway_server, variables
 from workers.local.supabase.keys import KeyKind, Keys
 from workers.local.supabase.results import File, Result, write_results
 from workers.supabase.web import auth_headers
@@ -32,7 +31,6 @@ from workers.supabase.web import auth_headers
 FUNCTIONS = Path(__file__).resolve().parents[3] / "supabase" / "functions"
 NAMES = ("queue-job", "job-callback", "cancel-job", "enhance-prompt", "job-progress")
 DATABASE = "ourvidz"
-TERMINAL = ("completed", "failed", "cancelled")
 USER = "11111111-1111-4111-8111-111111111111"
 CREDITS = 1000
 FLAGS = ("--no-remote", "--no-npm", "--allow-env", "--allow-net=127.0.0.1")
@@ -69,7 +67,7 @@ class EdgeStack:
             self._log = opened.enter_context((self.folder / "deno.log").open("wb"))
             self.redis = opened.enter_context(RedisServer())
             queue = Gateway(self.redis.url, TOKEN)
-            self.gateway = opened.enter_context(LocalServer(Faulty(queue, self.gateway_faults), close=queue.close))
+            self.gateway = opened.enter_context(gateway_server(queue, self.gateway_faults))
             opened.enter_context(self.postgres)
             self.postgres.create(DATABASE)
             self.postgres.install(DATABASE)
@@ -85,15 +83,7 @@ class EdgeStack:
     @property
     def env(self) -> dict[str, str]:
         """What a worker needs to find the stack."""
-        return {
-            "SUPABASE_URL": self.supabase.url,
-            "SUPABASE_SERVICE_KEY": self.keys.service,
-            "UPSTASH_REDIS_REST_URL": self.gateway.url,
-            "UPSTASH_REDIS_REST_TOKEN": TOKEN,
-            "JOB_CALLBACK_SECRET": SECRET,
-            "CALLBACK_DIALECT": "paths",
-            "QUEUE_TAKE_FROM": "tail",
-        }
+        return variables(self.supabase.url, self.keys.service, self.gateway.url)
 
     @property
     def caller(self) -> dict[str, str]:
@@ -149,12 +139,7 @@ class EdgeStack:
 
     def wait_for(self, job_id: str, timeout: float = 60.0) -> dict[str, Any]:
         """The job's row once it has ended. Raises `TimeoutError`."""
-        deadline = time.monotonic() + timeout
-        while (job := self.job(job_id))["status"] not in TERMINAL:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the job is still {job['status']} after {timeout:.0f} s")
-            time.sleep(0.05)
-        return job
+        return ended(lambda: self.job(job_id), timeout)
 
     def file(self, bucket: str, path: str) -> Path:
         """Where an object's bytes lie, whether it is there or not."""
