@@ -107,6 +107,12 @@ def test_a_contradiction_is_refused_with_the_field_and_a_sentence(wishes, field)
     assert refused.value.sentence.endswith(".")
 
 
+@pytest.mark.parametrize("value", [5, 0.5, ["a.png"], {"url": "a.png"}])
+def test_what_is_no_address_is_a_reference_all_the_same_which_cannot_be_had(value):
+    (reference,) = parse_references(config={"reference_image_url": value})
+    assert reference.url == ""
+
+
 def test_the_same_object_signed_twice_is_one_reference():
     url = "https://p.supabase.co/storage/v1/object/sign/reference_images/u/a.png?token="
     assert len(parse_references(config={"image": url + "a"}, metadata={"reference_image_url": url + "b"})) == 1

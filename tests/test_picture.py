@@ -81,6 +81,12 @@ def test_every_kind_of_pixel_becomes_rgb(mode):
     assert len(decode(data).pixels) == 32 * 16 * 3
 
 
+@pytest.mark.parametrize("grey", [0, 60, 128, 255])
+def test_of_sixteen_bits_the_upper_eight_are_seen(grey):
+    data = saved(Image.new("I;16", (8, 8), grey * 257), "PNG")
+    assert set(decode(data).pixels) == {grey}
+
+
 def test_a_picture_on_its_side_is_set_upright():
     image, exif = Image.new("RGB", (32, 16), RED), Image.Exif()
     image.paste(BLUE, (0, 0, 16, 16))

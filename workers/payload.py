@@ -230,7 +230,7 @@ def _references(*sources: Mapping[str, Any]) -> tuple[Reference, ...]:
     for source in sources:
         for key, role in REFERENCE_KEYS.items():
             value = source.get(key)
-            if not value or isinstance(value, (bool, int, float)):
+            if not value or value is True:
                 continue
             reference = Reference(role, value if isinstance(value, str) else "")
             if _place(found.setdefault(role, reference)) != _place(reference):

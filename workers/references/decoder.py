@@ -63,9 +63,12 @@ def _picture(data: bytes) -> tuple[str, bytes]:
 
 
 def _on_white(image: Any) -> Any:
-    """Where a picture is transparent, its own colours are whatever its program left there."""
+    """Where a picture is transparent, its own colours are whatever its program left there. Of 16 bits the upper eight
+    count: converting as they are would leave nothing but white."""
     from PIL import Image
 
+    if image.mode.startswith("I"):
+        return image.convert("I").point(lambda value: value * (1 / 257)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
