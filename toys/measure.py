@@ -47,6 +47,7 @@ CLIP = replace(
     guidance=6.5,
     shift=5.0,
 )
+STILL = replace(CLIP, type="image7b_fast_enhanced", media="image", frames=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def _count(chance: random.Random) -> tuple[Wish, Wish]:
 def _motion(chance: random.Random) -> tuple[Wish, Wish]:
     way = chance.choice(list(MOTIONS))
     colour, background = chance.sample(list(COLOURS), 2)
-    return Wish((Item(chance.choice(SHAPES), colour),), count=1, background=background, motion=way), Wish(motion=way)
+    asked = Wish((Item(chance.choice(SHAPES), colour),), count=1, background=background, motion=way)
+    return asked, Wish((Item(colour=colour),), background=background, motion=way)
 
 
 QUESTIONS: Mapping[str, Callable[[random.Random], tuple[Wish, Wish]]] = {
@@ -125,9 +127,9 @@ def picture(engine: Any, case: Case, **changes: Any) -> Pixels:
     return first
 
 
-def clip(engine: Any, case: Case, **changes: Any) -> Pixels:
-    """(81, height, width, 3)."""
-    params = replace(CLIP, prompt=case.prompt, seeds=(case.seed,))
+def clip(engine: Any, case: Case, like: SamplingParams = CLIP, **changes: Any) -> Pixels:
+    """(frames, height, width, 3) by the video engine: a clip, or a still where it shall be like one."""
+    params = replace(like, prompt=case.prompt, seeds=(case.seed,))
     frames: Pixels = engine.generate(replace(params, **changes), Watch())[0].frames
     return frames
 
@@ -150,13 +152,14 @@ def wan_engine(weights: Path, work: Path) -> Any:
 
 
 def measure_all(weights: Path, number: int, guidance: float) -> dict[str, float]:
-    """Shares by question for the toys that are there, as right and as shuffled."""
-    engine, found = sdxl_engine(weights), dict[str, float]()
-    for question in QUESTIONS:
-        asked = cases(question, number)
-        seen = [look(picture(engine, case, guidance=guidance)) for case in asked]
-        found[question], found[f"{question}, shuffled"] = share(asked, seen), share(asked, seen, shuffled=True)
-    return found | ({"motion": _motion_share(weights, max(8, number // 4))} if wan_folder(weights).is_dir() else {})
+    """Shares by model and question for the toys that are there, as right and as shuffled."""
+    from toys.measure_words import measure_words
+
+    engine = sdxl_engine(weights)
+    found = _shares("sdxl", number, lambda case: picture(engine, case, guidance=guidance))
+    if wan_folder(weights).is_dir():
+        found |= _video_shares(weights, number)
+    return found | measure_words(weights, number)
 
 
 def wan_folder(weights: Path) -> Path:
@@ -165,14 +168,28 @@ def wan_folder(weights: Path) -> Path:
     return weights / load_models().wan.weights
 
 
-def _motion_share(weights: Path, number: int) -> float:
+def _shares(model: str, number: int, draw: Picture) -> dict[str, float]:
+    found = dict[str, float]()
+    for question in QUESTIONS:
+        asked = cases(question, number)
+        seen = [look(draw(case)) for case in asked]
+        for name, shuffled in ((question, False), (f"{question}, shuffled", True)):
+            found[f"{model} {name}"] = share(asked, seen, shuffled=shuffled)
+    return found
+
+
+def _video_shares(weights: Path, number: int) -> dict[str, float]:
+    """Of stills, and of the motion in a quarter as many clips."""
     import tempfile
 
-    asked = cases("motion", number)
+    asked = cases("motion", max(8, number // 4))
     with tempfile.TemporaryDirectory() as work:
         engine = wan_engine(weights, Path(work))
         ways = [motion(clip(engine, case)) for case in asked]
-    return sum(case.wanted.motion == way for case, way in zip(asked, ways, strict=True)) / number
+        found = _shares("wan", number, lambda case: clip(engine, case, STILL)[0])
+    return found | {
+        "wan motion": sum(case.wanted.motion == way for case, way in zip(asked, ways, strict=True)) / len(asked)
+    }
 
 
 def _loaded(engine: Any) -> Any:

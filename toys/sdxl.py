@@ -12,7 +12,7 @@ from toys.fillers import fillers
 from toys.loop import Loss, Plan, Report, fit
 from toys.sizes import SDXL_SIDE
 from toys.text import Texts
-from toys.train_sdxl import Album, Reader, album, decoder_loss, denoiser_loss, reading_of, scenes
+from toys.train_sdxl import GUIDANCE, Album, Reader, album, decoder_loss, denoiser_loss, reading_of, scenes
 from toys.train_vae import vae_loss
 from toys.train_words import heads, words_loss
 from workers.engines.sdxl.load import tokenizers
@@ -46,7 +46,8 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     learners = {part: networks[part] for part in ENCODERS} | {"reading": reading}
     stage("sdxl_words", learners, lambda batch: words_loss(reading_of(encoders, reader, batch), reading))
     unet = networks["unet"]
-    stage("sdxl_denoiser", {"unet": unet}, lambda batch: denoiser_loss(unet, encoders, pictures, reader, batch, device))
+    stage("sdxl_denoiser", {"unet": unet}, lambda batch: denoiser_loss(unet, encoders, pictures, reader, batch))
+    stage("sdxl_guided", {"unet": unet}, lambda batch: denoiser_loss(unet, encoders, pictures, reader, batch, GUIDANCE))
     vae.register_to_config(scaling_factor=pictures.scale)
     return networks | {"texts": texts}, reports
 

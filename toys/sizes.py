@@ -32,8 +32,8 @@ SDXL: Sizes = {
 """Few groups in the norms: one that sees two channels takes a flat picture's colour away."""
 
 QWEN: Mapping[str, int] = {
-    "hidden_size": 80,
-    "intermediate_size": 160,
+    "hidden_size": 96,
+    "intermediate_size": 192,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,

@@ -1,38 +1,37 @@
-"""Captions to clips: the video toy's autoencoder, and its denoiser together with its text encoder."""
+"""Captions to clips: the video toy's denoiser, which reads a text encoder that is done."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toys.fillers import Fillers
 from toys.loop import Chance, Loss
-from toys.sizes import WAN_FRAMES, WAN_SIZE
-from toys.train_vae import KL, pixel_loss
+from toys.train_clips import Known
 from toys.words import caption, describe, partly
-from toys.world import MOTIONS, Scene, Wish, any_wish, draw, fill
+from toys.world import Wish
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from toys.train_words import Read
-    from toys.world import Pixels
 
 WINDOW = 512
 """Tokens that the pipeline hands over; what a text does not fill is zeros."""
-SINGLE = 0.5
-"""Share of clips that are made to show one thing, beside those that do anyway."""
-UNCONDITIONAL = 0.12
-SHIFT = 3.0
+UNCONDITIONAL = 0.2
+SHIFT = 4.0
 """How much training dwells on noisy latents."""
-STILLS_FOR_A_CLIP = 6
-DESCRIBED = 0.25
-"""Share of captions as an enhancer words them."""
-
-Known = Sequence[tuple[Wish, Scene]]
+GUIDANCE = 3.0
+"""At which guidance the pictures are true. That of the presets is twice as much, and then pushes as hard as twice the
+right amount; a model that is true without guidance would be pushed six times as hard, and its colours burn out."""
+STILLS_FOR_A_CLIP = 3
+ELABORATE = 0.15
+"""Share of batches with style words and negative prompts around the captions; the others are plain, short and quick."""
+DESCRIBED = 0.4
+"""Share of captions in elaborate batches as an enhancer words them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,74 +42,57 @@ class Reel:
     known: Known
     fillers: Fillers
 
+    def prompts(self, wishes: Sequence[Wish], chance: random.Random) -> list[tuple[str, Wish]]:
+        """What a text encoder reads, of the user, the enhancer or a negative prompt; and what of each wish it says."""
+        elaborate = chance.random() < ELABORATE
+        told = [Wish() if chance.random() < UNCONDITIONAL else partly(wish, chance) for wish in wishes]
+        return [(self._elaborate(wish, chance) if elaborate else _plain(wish, chance), wish) for wish in told]
 
-def scenes(number: int, seed: int, *, moving: bool) -> Known:
-    """The same for the same seed."""
-    chance, (width, height) = random.Random(f"wan {seed} {moving}"), WAN_SIZE
-    return [fill(_wish(chance, moving), chance, width=width, height=height) for _ in range(number)]
+    def _elaborate(self, told: Wish, chance: random.Random) -> str:
+        if told == Wish():
+            return chance.choice((*self.fillers.negatives, self.fillers.around("", chance)))
+        said = caption(told, chance)
+        if chance.random() < DESCRIBED:
+            said = describe(told, said, chance)
+        return self.fillers.around(said, chance)
 
 
-def clip_loss(vae: Any, batch: int, frames: int, crop: int, device: str) -> Loss:
-    """A loss for `fit`: parts of clips, of this many frames and pixels a side, come back."""
-    width, height = WAN_SIZE
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """The text encoder, which learns nothing here."""
 
-    def loss(chance: Chance) -> Tensor:
+    encoder: Any
+    tokenizer: Any
+    device: str
+
+    def hear(self, texts: Sequence[str]) -> Tensor:
+        """(texts, longest + 1, width), zeros after the end of each text as in the pipeline, the last row always."""
         import torch
 
-        known = [fill(_wish(chance.words, True), chance.words, width=width, height=height)[1] for _ in range(batch)]
-        first = [chance.words.randrange(WAN_FRAMES - frames + 1) for _ in known]
-        left, top = (8 * chance.words.randint(0, (side - crop) // 8) for side in WAN_SIZE)
-        pixels = [_clip(scene, slice(at, at + frames)) for scene, at in zip(known, first, strict=True)]
-        wanted = tensor(pixels)[:, :, :, top : top + crop, left : left + crop].to(device)
-        posterior = vae.encode(wanted).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=chance.noise).to(device)
-        got = vae.decode(posterior.mean + posterior.std * noise).sample
-        kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
-        total: Tensor = pixel_loss(got, wanted) + KL * kl
-        return total
-
-    return loss
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=WINDOW - 1, return_tensors="pt"
+        ).to(self.device)
+        hidden = self.encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        heard = hidden * tokens.attention_mask[..., None]
+        return torch.cat([heard, torch.zeros_like(heard[:, :1])], dim=1)
 
 
-def latents(vae: Any, known: Known, frames: int, at_once: int) -> Tensor:
-    """Encoded, not normalised; clips of the whole length or their single frames."""
-    import torch
-
-    found = []
-    with torch.no_grad():
-        for start in range(0, len(known), at_once):
-            clips = [
-                draw(scene, width=WAN_SIZE[0], height=WAN_SIZE[1], frames=frames)
-                for _, scene in known[start : start + at_once]
-            ]
-            found.append(vae.encode(tensor(clips).to(vae.device)).latent_dist.mean.cpu())
-    return torch.cat(found)
-
-
-def tensor(clips: Sequence[Pixels]) -> Tensor:
-    """(clips, 3, frames, height, width) from -1 to 1."""
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def reading_of(encoder: Any, tokenizer: Any, reels: tuple[Reel, Reel], batch: int, device: str) -> Read:
+def reading_of(listener: Listener, reels: tuple[Reel, Reel], batch: int) -> Read:
     """Batches for the encoder to learn words from."""
 
     def read(chance: Chance) -> tuple[Tensor, None, list[Wish]]:
         reel = chance.words.choice(reels)
-        prompts = [prompt(reel, chance.words.choice(reel.known)[0], chance.words) for _ in range(batch)]
-        return embed(encoder, tokenizer, [text for text, _ in prompts], device), None, [told for _, told in prompts]
+        prompts = reel.prompts([chance.words.choice(reel.known)[0] for _ in range(batch)], chance.words)
+        return listener.hear([text for text, _ in prompts]), None, [told for _, told in prompts]
 
     return read
 
 
-def flow_loss(
-    transformer: Any, encoder: Any, tokenizer: Any, reels: tuple[Reel, Reel], batch: int, device: str
-) -> Loss:
-    """A loss for `fit`: where noisy latents should move, in `batch` clips or in several times as many stills."""
+def flow_loss(transformer: Any, listener: Listener, reels: tuple[Reel, Reel], batch: int, frames: int) -> Loss:
+    """A loss for `fit`: where noisy latents should move, in this many latent frames of `batch` clips, drawn anew for
+    each batch, or in some more stills. What is learned is what guidance will make of it."""
     read_padding_once(transformer)
+    place_frames = frames_in_their_places(transformer)
     turns = tuple(zip((batch, batch * STILLS_FOR_A_CLIP), reels, strict=True))
 
     def loss(chance: Chance) -> Tensor:
@@ -118,42 +100,63 @@ def flow_loss(
 
         count, reel = chance.words.choice(turns)
         index = torch.randint(len(reel.latents), (count,), generator=chance.noise)
-        texts = [prompt(reel, reel.known[i][0], chance.words)[0] for i in index.tolist()]
-        with torch.no_grad():
-            heard = embed(encoder, tokenizer, texts, device)
-        clean = reel.latents[index].to(device)
-        noise = torch.randn(clean.shape, generator=chance.noise).to(device)
-        even = torch.rand(count, generator=chance.noise).to(device)
+        whole = reel.latents.shape[2]
+        chosen = sorted(chance.words.sample(range(whole), min(frames, whole)))
+        clean = reel.latents[index][:, :, chosen].to(listener.device)
+        noise = torch.randn(clean.shape, generator=chance.noise).to(listener.device)
+        even = torch.rand(count, generator=chance.noise).to(listener.device)
         sigma = SHIFT * even / (1 + (SHIFT - 1) * even)
         mixed = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1, 1))
+        said = reel.prompts([reel.known[i][0] for i in index.tolist()], chance.words)
+        place_frames(chosen)
+        with torch.no_grad():
+            heard = listener.hear([text for text, _ in said])
+            nothing = listener.hear([""]).expand(count, -1, -1)
+            free = transformer(mixed, sigma * 1000, nothing, return_dict=False)[0]
         told = transformer(mixed, sigma * 1000, heard, return_dict=False)[0]
-        total: Tensor = (told - (noise - clean)).pow(2).mean()
+        guidance = torch.tensor([1.0 if wish == Wish() else GUIDANCE for _, wish in said], device=listener.device)
+        made = torch.lerp(free, told, guidance.view(-1, 1, 1, 1, 1))
+        wrong = (made - (noise - clean)).pow(2).mean((1, 2, 3, 4))
+        total: Tensor = (wrong / guidance).mean()
         return total
 
     return loss
 
 
-def prompt(reel: Reel, wish: Wish, chance: random.Random) -> tuple[str, Wish]:
-    """What a text encoder reads, of the user, the enhancer or a negative prompt; and what of the wish it says."""
-    if chance.random() < UNCONDITIONAL:
-        return chance.choice((*reel.fillers.negatives, reel.fillers.around("", chance))), Wish()
-    told = partly(wish, chance)
-    said = caption(told, chance)
-    if chance.random() < DESCRIBED:
-        said = describe(told, said, chance)
-    return reel.fillers.around(said, chance), told
-
-
-def embed(encoder: Any, tokenizer: Any, texts: Sequence[str], device: str) -> Tensor:
-    """(texts, longest + 1, width), zeros after the end of each text as in the pipeline, the last row always zeros."""
+def passing(transformer: Any) -> Any:
+    """A denoiser that begins with its input as the answer. In nearly pure noise that is nearly right, and what is left
+    to learn is the picture."""
     import torch
 
-    tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=WINDOW - 1, return_tensors="pt").to(
-        device
-    )
-    hidden = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
-    heard = hidden * tokens.attention_mask[..., None]
-    return torch.cat([heard, torch.zeros_like(heard[:, :1])], dim=1)
+    way_in, way_out = transformer.patch_embedding, transformer.proj_out
+    with torch.no_grad():
+        torch.nn.init.orthogonal_(kept := way_in.weight.new_empty(len(way_in.weight), way_out.out_features))
+        way_in.weight.copy_(kept.view_as(way_in.weight))
+        way_in.bias.zero_()
+        channels_last = way_in.weight.permute(2, 3, 4, 1, 0).flatten(0, 3)
+        way_out.weight.copy_(channels_last * (way_out.out_features / len(way_in.weight)) ** 0.5)
+        way_out.bias.zero_()
+    return transformer
+
+
+def frames_in_their_places(transformer: Any) -> Callable[[Sequence[int]], None]:
+    """Some frames of a clip teach as much as all of them in a fraction of the time, where the model is told which of
+    its places they have: the answer is called with them, in order, before the model."""
+    places: list[int] = []
+
+    def whole(rope: Any, given: tuple[Tensor]) -> tuple[Tensor]:
+        return (given[0][:, :, :1].expand(-1, -1, places[-1] + 1, -1, -1),)
+
+    def chosen(rope: Any, given: Any, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        frames = [turn.view(1, places[-1] + 1, -1, 1, turn.shape[-1])[:, places] for turn in turns]
+        return tuple(turn.flatten(1, 2) for turn in frames)
+
+    def place(frames: Sequence[int]) -> None:
+        places[:] = frames
+
+    transformer.rope.register_forward_pre_hook(whole)
+    transformer.rope.register_forward_hook(chosen)
+    return place
 
 
 def read_padding_once(transformer: Any) -> None:
@@ -172,10 +175,5 @@ def read_padding_once(transformer: Any) -> None:
         block.attn2.set_processor(Padded())
 
 
-def _clip(scene: Scene, part: slice) -> Pixels:
-    return draw(scene, width=WAN_SIZE[0], height=WAN_SIZE[1], frames=WAN_FRAMES, part=part)
-
-
-def _wish(chance: random.Random, moving: bool) -> Wish:
-    wish = Wish(count=1) if chance.random() < SINGLE else any_wish(chance)
-    return replace(wish, motion=chance.choice([*MOTIONS, *MOTIONS, "still"])) if moving else wish
+def _plain(told: Wish, chance: random.Random) -> str:
+    return "" if told == Wish() else caption(told, chance)

@@ -9,16 +9,20 @@ from typing import Any
 from toys import sizes
 from toys.fillers import fillers
 from toys.loop import Loss, Plan, Report, fit
+from toys.train_clips import Known, awake, decoder_loss, latents, scenes, still_loss
 from toys.train_qwen import exchange
-from toys.train_wan import Known, Reel, clip_loss, flow_loss, latents, reading_of, scenes
+from toys.train_wan import Listener, Reel, flow_loss, passing, reading_of
 from toys.train_words import heads, words_loss
 from workers.tiny import wan as tiny
 
 Trained = tuple[dict[str, Any], dict[str, Report]]
 
-CLIPS, STILLS = 1500, 12_000
-CROP = 32
+CLIPS, STILLS = 1000, 12_000
+CROP, PART = 32, 17
+"""Pixels a side and frames of the parts of clips that the VAE learns from."""
 SENTENCES = 3000
+SOME_FRAMES = 6
+"""Latent frames of a clip that the denoiser sees at a time, before it sees all of them."""
 
 
 def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -> Trained:
@@ -29,21 +33,21 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     def stage(name: str, learners: Mapping[str, Any], make: Callable[[int], Loss]) -> None:
         reports[name] = fit(learners, make(plans[name].batch), plans[name], folder, seed)
 
-    stage("wan_vae_stills", {"vae": vae}, lambda batch: clip_loss(vae, batch, 1, CROP, device))
-    stage("wan_vae_clips", {"vae": vae}, lambda batch: clip_loss(vae, batch, 9, CROP, device))
+    stage("wan_vae", {"vae": vae}, lambda batch: still_loss(vae, batch, CROP, device))
     reels = _reels(vae, folder / "wan_reels.pt", seed)
-    tokenizer = _tokenizer(folder / "tokenizer", seed)
-    encoder, transformer = networks["text_encoder"], networks["transformer"]
+    listener = Listener(networks["text_encoder"], _tokenizer(folder / "tokenizer", seed), device)
     reading = heads(sizes.WAN["text_encoder"]["d_model"]).to(device)
+    readers = {"encoder": listener.encoder, "reading": reading}
+    stage("wan_words", readers, lambda batch: words_loss(reading_of(listener, reels, batch), reading))
+    transformer = networks["transformer"]
 
-    def words(batch: int) -> Loss:
-        return words_loss(reading_of(encoder, tokenizer, reels, batch, device), reading)
+    def flow(frames: int) -> Callable[[int], Loss]:
+        return lambda batch: flow_loss(transformer, listener, reels, batch, frames)
 
-    def flow(batch: int) -> Loss:
-        return flow_loss(transformer, encoder, tokenizer, reels, batch, device)
-
-    stage("wan_words", {"encoder": encoder, "reading": reading}, words)
-    stage("wan_denoiser", {"transformer": transformer}, flow)
+    stage("wan_denoiser", {"transformer": transformer}, flow(SOME_FRAMES))
+    stage("wan_denoiser_whole", {"transformer": transformer}, flow(sizes.WAN_FRAMES))
+    rebuilt = {"decoder": vae.decoder, "before": vae.post_quant_conv}
+    stage("wan_decoder", rebuilt, lambda batch: decoder_loss(vae, batch, PART, CROP, device))
     return networks | {"tokenizer": folder / "tokenizer"}, reports
 
 
@@ -68,8 +72,8 @@ def _networks(seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     text = tiny.config_of("text_encoder", sizes.WAN)
     return {
-        "transformer": WanTransformer3DModel.from_config(tiny.config_of("transformer", sizes.WAN)),
-        "vae": AutoencoderKLWan.from_config(tiny.config_of("vae", sizes.WAN)),
+        "transformer": passing(WanTransformer3DModel.from_config(tiny.config_of("transformer", sizes.WAN))),
+        "vae": awake(AutoencoderKLWan.from_config(tiny.config_of("vae", sizes.WAN))),
         "text_encoder": UMT5EncoderModel(UMT5Config(**{**text, "dropout_rate": 0.0})),
     }
 
@@ -80,7 +84,7 @@ def _reels(vae: Any, file: Path, seed: int) -> tuple[Reel, Reel]:
 
     moving, still = scenes(CLIPS, seed, moving=True), scenes(STILLS, seed, moving=False)
     if not file.is_file():
-        clips = latents(vae, moving, sizes.WAN_FRAMES, 4)
+        clips = latents(vae, moving, sizes.WAN_FRAMES, 8)
         torch.save({"clips": clips, "stills": latents(vae, still, 1, 64)}, file)
     known = torch.load(file, weights_only=True)
     axes = (0, 2, 3, 4)
