@@ -157,7 +157,7 @@ def sdxl(tmp_path_factory):
 
 
 @pytest.mark.pipelines
-@pytest.mark.parametrize("seeds", [(7,), (7, 8, 9)], ids=["one", "three"])
+@pytest.mark.parametrize("seeds", [(7,), (7, 8), (7, 8, 9)], ids=["one", "two", "three"])
 def test_a_picture_whose_prompt_stands_alone_is_the_one_without_guidance(sdxl, seeds):
     assert np.array_equal(made(sdxl, PARAMS, NEVER, seeds=seeds), made(sdxl, PARAMS, guidance=1.0, seeds=seeds))
 
