@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bench.chaos.nursery import Child, Nursery
 from tests.support import post, wait_until
 from workers.local.stack import LocalStack
 from workers.supervision import heartbeat
@@ -22,13 +23,45 @@ ROOT = Path(__file__).resolve().parent.parent
 START = 60.0
 
 
+class Forked:
+    """A child of the nursery, seen as `subprocess` shows processes."""
+
+    def __init__(self, child: Child) -> None:
+        self._child, self.pid, self.send_signal = child, child.pid, child.send
+
+    @property
+    def returncode(self) -> int | None:
+        return self._child.code
+
+    def poll(self) -> int | None:
+        return self._child.code
+
+    def kill(self) -> None:
+        self._child.send(signal.SIGKILL)
+
+    def wait(self, timeout: float = START) -> int:
+        try:
+            return self._child.join(timeout)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(self._child.kind, timeout) from None
+
+
 class Pod:
     """One life of a pod's main process; a second one in the same folder shares volume and run folder.
 
-    `settings` are environment variables, in lower case for the sake of Python.
+    It is forked from the nursery where there is one. `settings` are environment variables, in lower case for the sake
+    of Python.
     """
 
-    def __init__(self, folder: Path, stack: LocalStack, program: str = "wan_worker", **settings: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: LocalStack,
+        program: str = "wan_worker",
+        *,
+        nursery: Nursery | None = None,
+        **settings: object,
+    ) -> None:
         self.folder, self.stack = folder, stack
         self.outbox, self.run_dir = folder / "outbox", folder / "run"
         self.made = folder / "made"
@@ -47,13 +80,15 @@ class Pod:
         }
         given = {name.upper(): value for name, value in settings.items()}
         self.environment = os.environ | stack.env | {name: str(value) for name, value in (ours | given).items()}
+        self.process = self._start(str(ROOT / f"tests/evil/{program}.py"), nursery)
+
+    def _start(self, program: str, nursery: Nursery | None) -> Forked | subprocess.Popen[bytes]:
+        self.output.touch()
+        if nursery is not None:
+            facts = {"program": program, "kind": "wan", "log": str(self.output)}
+            return Forked(nursery.start({**facts, "environment": self.environment}))
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, ROOT / f"tests/evil/{program}.py"],
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-            )
+            return subprocess.Popen([sys.executable, program], env=self.environment, stdout=output, stderr=output)
 
     def text(self) -> str:
         return self.output.read_text()
@@ -96,13 +131,20 @@ class Pod:
             _kill_group(beat.pid)
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Starts processes that have everything imported already."""
+    with Nursery() as nursery:
+        yield nursery
+
+
 @pytest.fixture
-def pod(tmp_path: Path, stack: LocalStack) -> Iterator[Callable[..., Pod]]:
+def pod(tmp_path: Path, stack: LocalStack, nursery: Nursery) -> Iterator[Callable[..., Pod]]:
     """Starts pods in one folder: `pod(program, **settings)`. Nothing of them outlives the test."""
     pods: list[Pod] = []
 
     def start(program: str = "wan_worker", **settings: object) -> Pod:
-        pods.append(Pod(tmp_path, stack, program, **settings))
+        pods.append(Pod(tmp_path, stack, program, **({"nursery": nursery} | settings)))
         return pods[-1]
 
     yield start

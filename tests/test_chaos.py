@@ -82,14 +82,14 @@ def test_the_variable_makes_a_process_kill_itself():
 
 
 @pytest.fixture(scope="module")
-def lanes() -> Iterator[Lanes]:
-    with Lanes(6) as lanes:
+def lanes(nursery: Nursery) -> Iterator[Lanes]:
+    with Lanes(6, nursery) as lanes:
         yield lanes
 
 
 @pytest.fixture
-def lane() -> Iterator[Lane]:
-    with Nursery() as nursery, Lane(nursery) as lane:
+def lane(nursery: Nursery) -> Iterator[Lane]:
+    with Lane(nursery) as lane:
         yield lane
 
 
@@ -142,9 +142,8 @@ def test_the_supervisor_kills_a_worker_without_progress_and_its_job_waits_for_no
 
 
 @chaos
-def test_through_a_lossy_network_every_acknowledged_job_comes_to_one_end():
-    with Nursery() as nursery:
-        passed = storm(nursery, jobs=JOBS, seed=1)
+def test_through_a_lossy_network_every_acknowledged_job_comes_to_one_end(nursery: Nursery):
+    passed = storm(nursery, jobs=JOBS, seed=1)
     assert not passed.findings
     assert not passed.leftovers
     assert passed.completed + passed.failed == passed.acknowledged == JOBS
@@ -153,8 +152,7 @@ def test_through_a_lossy_network_every_acknowledged_job_comes_to_one_end():
 
 @chaos
 @pytest.mark.parametrize("reconciles", [True, False])
-def test_a_redis_from_an_older_copy_loses_no_job_as_long_as_somebody_compares(reconciles: bool):
-    with Nursery() as nursery:
-        passed = fail_over(nursery, jobs=40, reconciles=reconciles)
+def test_a_redis_from_an_older_copy_loses_no_job_as_long_as_somebody_compares(nursery: Nursery, reconciles: bool):
+    passed = fail_over(nursery, jobs=40, reconciles=reconciles)
     assert passed.set_back >= 2
     assert {finding.rule for finding in passed.findings} == (set() if reconciles else {"lost"})

@@ -76,8 +76,8 @@ BAD = (
 
 @pytest.fixture
 def talkative(pod, tmp_path, stack) -> Callable[..., Pod]:
-    """Pods that say all they can, on stdout and into files."""
-    loud = {"log_level": "debug", "log_dir": tmp_path / "logs", "pythonwarnings": "always"}
+    """Pods that say all they can, on stdout and into files, in interpreters of their own for the sake of warnings."""
+    loud = {"log_level": "debug", "log_dir": tmp_path / "logs", "pythonwarnings": "always", "nursery": None}
     return functools.partial(pod, runpod_api_key=RUNPOD, evil_planted=planted(stack), **loud)
 
 

@@ -20,6 +20,7 @@ from pod import Pod
 from prometheus_client.parser import text_string_to_metric_families
 from support import get
 
+from bench.chaos.nursery import Nursery
 from workers.local.stack import LocalStack
 from workers.local.supabase.job_callback import Callback
 from workers.ops.room import ADDRESS
@@ -156,12 +157,12 @@ def act(client: httpx.Client, seen: Seen) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(_session_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+def seen(_session_stack: LocalStack, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     _session_stack.reset()
     folder: Path = tmp_path_factory.mktemp("pod")
     given = {"evil_step_seconds": 0.4, "evil_poll_seconds": 600, "reconcile": "false", "ops_pictures": "true"}
     given |= {"evil_gates": folder, "evil_back_off": 4, "ops_address": "0.0.0.0:0", "ops_token": TOKEN}
-    pod = Pod(folder, _session_stack, "orchestrator", **given)
+    pod = Pod(folder, _session_stack, "orchestrator", nursery=nursery, **given)
     found = Seen(_session_stack)
     try:
         run(pod, found)

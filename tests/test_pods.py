@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.chaos.nursery import Nursery
 from tests.pod import Pod, ask, end_leases
 from tests.support import wait_until
 from workers.kinds import open_queue
@@ -18,13 +19,13 @@ pytestmark = pytest.mark.ring2
 
 
 @pytest.fixture
-def pod(tmp_path: Path, stack: LocalStack) -> Iterator[Callable[..., Pod]]:
+def pod(tmp_path: Path, stack: LocalStack, nursery: Nursery) -> Iterator[Callable[..., Pod]]:
     """Starts a pod with a name, a folder and thus a volume of its own."""
     pods: list[Pod] = []
 
     def start(name: str, program: str = "orchestrator", **settings: object) -> Pod:
         (tmp_path / name).mkdir()
-        pods.append(Pod(tmp_path / name, stack, program, **settings))
+        pods.append(Pod(tmp_path / name, stack, program, nursery=nursery, **settings))
         return pods[-1]
 
     yield start

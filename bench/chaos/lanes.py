@@ -17,14 +17,15 @@ Result = TypeVar("Result")
 
 
 class Lanes:
-    """Main thread only: redis and the nursery die with the thread that starts them."""
+    """Main thread only: redis and the nursery die with the thread that starts them. Without a nursery they have one
+    of their own."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, nursery: Nursery | None = None) -> None:
+        self._count, self._nursery = count, nursery
 
     def __enter__(self) -> Lanes:
         with ExitStack() as opened:
-            nursery = opened.enter_context(Nursery())
+            nursery = self._nursery or opened.enter_context(Nursery())
             self._free: SimpleQueue[Lane] = SimpleQueue()
             for _ in range(self._count):
                 self._free.put(opened.enter_context(Lane(nursery)))

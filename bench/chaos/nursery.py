@@ -1,17 +1,20 @@
 """Worker processes by the hundred: one small process that has imported everything forks each of them.
 
-`Nursery` is the side that asks, the module run as a program is the side that forks. Both speak lines of JSON.
+`Nursery` is the side that asks, the module run as a program is the side that forks. Both speak lines of JSON. A child
+is what `bench.chaos.child` makes of its order, or else a `program` that the order names.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import select
 import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -97,7 +100,7 @@ class Nursery:
         self._process.__exit__(kind, error, at)
 
     def start(self, order: Mapping[str, Any]) -> Child:
-        """Fork a child that does `bench.chaos.child.main(order)`; its output goes to the order's `log`."""
+        """Fork a child that does what the order says; its output goes to the order's `log`."""
         assert self._process.stdin is not None
         with self._asking, self._changed:
             self._born = None
@@ -168,9 +171,28 @@ def _live(order: Mapping[str, Any], parent: int, inherited: Mapping[int, int]) -
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for standard, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(file, standard)
+    if "program" in order:
+        _run(order["program"], order["environment"])
     from bench.chaos.child import main
 
     main(order)
+
+
+def _run(program: str, environment: Mapping[str, str]) -> NoReturn:
+    """A script as if it had been started: with this environment and no other."""
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv, code = [program], 1
+    sys.path.insert(0, str(Path(program).parent))
+    try:
+        runpy.run_path(program, run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _say(**fields: int) -> None:

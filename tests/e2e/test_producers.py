@@ -6,7 +6,6 @@ import pytest
 from messages import FORMS, PRESETS, TESTS
 from runs import Run
 
-from workers.kinds import KINDS
 from workers.payload import parse
 
 pytestmark = pytest.mark.ring2
@@ -42,7 +41,3 @@ def test_who_came_first_is_served_first_at_whichever_end_producers_push(run: str
     claimed = [event["job"] for event in found.system.events("claimed")]
     asked = [job_id for label, job_id in found.jobs.items() if label.startswith("in order")]
     assert [job_id for job_id in claimed if job_id in asked] == asked
-
-
-def test_an_announced_job_need_not_wait_for_the_next_time_that_an_idle_worker_asks(july: Run):
-    assert july.body("the last")["metadata"]["timings"]["wait"] < KINDS["wan"].poll / 2
