@@ -28,6 +28,11 @@ def test_every_token_is_shown_with_its_weight_in_its_chunk() -> None:
     assert "chunk 1, 3 tokens: a | red*1.30 | bicycle" in said.stdout
 
 
+def test_letters_of_every_script_are_shown_as_they_were_written() -> None:
+    said = call("prompt", "sdxl_image_fast", "ein Fahrrad (grün:1.2), دراج", "--raw")
+    assert "gr*1.20 | ü*1.20 | n*1.20 | , | د | ر" in said.stdout
+
+
 def test_what_is_added_left_out_and_why_is_shown() -> None:
     said = call("prompt", "sdxl_image_fast", "a red bicycle, bokeh", "--negative", "rain, rain").stdout
     assert "repeated (negative_prompt, user): rain" in said

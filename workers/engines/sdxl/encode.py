@@ -123,7 +123,11 @@ def reader(tokenizer: Any) -> Read:
 
     def read(text: str) -> Chunks:
         chunked = split(tokenize(text, tokenizer))
-        return [[Piece(token.piece.removesuffix(END_OF_WORD), token.weight) for token in part] for part in chunked]
+        return [[Piece(spelled(token.piece), token.weight) for token in part] for part in chunked]
+
+    def spelled(piece: str) -> str:
+        """As it was written; what is but a part of a character shows as none that could be read."""
+        return str(tokenizer.convert_tokens_to_string([piece.removesuffix(END_OF_WORD)]))
 
     return read
 
