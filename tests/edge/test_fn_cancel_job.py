@@ -108,7 +108,9 @@ def test_a_prompt_for_which_nobody_has_time_comes_back_as_it_was(browser):
     assert command(browser.edge, "EXISTS", f"cancel:{job['id']}") == 1
 
 
-@pytest.mark.parametrize("prompt", [None, "", "  ", 7, "a" * 4001])
+@pytest.mark.parametrize(
+    "prompt", [None, "", "  ", 7, "a" * 4001], ids=["absent", "empty", "blank", "a number", "too long"]
+)
 def test_there_must_be_a_prompt_to_be_put_into_better_words(browser, prompt):
     answer = browser.call("enhance-prompt", {"prompt": prompt})
     assert (answer.status_code, answer.json()["field"]) == (400, "prompt")
