@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from wan_support import PICTURE, forbid_network, loaded
 
+from workers.card import gpu
 from workers.engines.wan import WanEngine, pipeline
 from workers.engines.wan.encode import TextEncoder, token_ids, windows
 from workers.errors import Cancelled, EngineBroken, Interrupted, Misconfigured, Rejected
@@ -210,7 +211,7 @@ def test_a_text_of_more_than_512_tokens_is_read_to_its_last_word(engine):
 def test_a_text_of_one_window_is_bit_equal_to_the_pipelines_own_and_a_longer_one_begins_with_it(engine):
     import torch
 
-    encoder, start = TextEncoder(engine._pipeline), "a red bicycle, " * 20
+    encoder, start = TextEncoder(engine._pipeline, "cpu"), "a red bicycle, " * 20
     ids = token_ids(start, engine._pipeline.tokenizer)
     with torch.no_grad():
         theirs, _ = engine._pipeline.encode_prompt(start, do_classifier_free_guidance=False, max_sequence_length=512)
@@ -353,6 +354,20 @@ def test_a_rehearsal_that_fails_is_not_repeated(volume, monkeypatch):
     monkeypatch.setattr(engine._denoiser, "prepare", raising(RuntimeError("no compiler")))
     engine.rehearse(Watch())
     assert not engine.unrehearsed
+
+
+@pytest.mark.parametrize(("total", "parked"), [(100, True), (10**12, False)], ids=["small", "large"])
+def test_on_a_card_too_small_for_all_the_text_encoder_waits_elsewhere_and_reads_the_same(
+    volume, picture, monkeypatch, total, parked
+):
+    visits, visiting = [], gpu.visiting
+    monkeypatch.setattr(gpu, "memory", lambda _: gpu.Memory(total=total, free=total, peak=0))
+    monkeypatch.setattr(gpu, "visiting", lambda *at: visits.append(at[0][0]) or visiting(*at))
+    engine = loaded(volume / tiny.FOLDER, leave=200)
+    assert (frames(engine) == picture).all()
+    assert visits == [engine._pipeline.text_encoder] * 2 * parked
+    frames(engine)
+    assert len(visits) == 2 * parked  # both texts are remembered
 
 
 def raising(error: Exception):

@@ -12,9 +12,9 @@ from double import USER
 from tests.workbench import payload
 from workers.errors import Rejected
 from workers.job import WRITTEN, Outcome
-from workers.kinds import KINDS, _ranks
+from workers.kinds import KINDS
 from workers.supabase.callback import build
-from workers.tables import load_presets
+from workers.tables import load_presets, ranks_of
 
 
 def asking(**values: object) -> str:
@@ -88,4 +88,4 @@ def test_pictures_are_never_reported_without_assets():
 def test_types_of_texts_are_no_presets_and_are_served_with_the_fast_ones():
     assert not WRITTEN.keys() & load_presets().keys()
     assert set(WRITTEN.values()) <= KINDS.keys()
-    assert _ranks("wan")["enhance_prompt"] == _ranks("wan")["image_fast"] == 0
+    assert ranks_of("wan")["enhance_prompt"] == ranks_of("wan")["image_fast"] == 0

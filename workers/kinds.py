@@ -35,10 +35,12 @@ from workers.supabase.rows import JobRows
 from workers.supabase.storage import SupabaseStorage
 from workers.supervision import heartbeat
 from workers.supervision.reconciler import Reconciler
-from workers.tables import ModelFiles, check_loras, load_models, load_presets, size_scale
-from workers.volume import adapter_files, vace_folder
+from workers.tables import ModelFiles, check_loras, load_models, load_presets, ranks_of, size_scale
+from workers.volume import adapter_files, models_of, vace_folder
 
 SHARED_BUCKET_LIMIT = 2**30
+BESIDE_WAN = 18 * 10**9
+"""Bytes that the card needs beside the weights of the video model and the enhancer: both processes' work, and SDXL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def _wan(catalogue: Catalogue) -> Engine:
         model_name=files.name,
         loras=Shelf(root, catalogue.models.loras),
         vace=vace_folder(root, catalogue.models),
+        leave=BESIDE_WAN + sum(m.bytes for m in models_of(catalogue.settings, catalogue.models) if m.name == "qwen"),
     )
 
 
@@ -141,7 +144,7 @@ def open_queue(kind: str, settings: Settings, *, timeout: float = 10.0, budget: 
         settings.upstash_redis_rest_token.get_secret_value(),
         lease=settings.lease_seconds,
         take_from=settings.queue_take_from,
-        ranks=_ranks(kind),
+        ranks=ranks_of(kind),
         timeout=timeout,
         budget=budget,
         veil=open_veil(settings),
@@ -158,13 +161,6 @@ def open_wake_ups(kind: str, settings: Settings, *, on_wake: Callable[[], None],
     """Whoever hears of new jobs on this queue, not yet listening."""
     url, token = settings.upstash_redis_rest_url, settings.upstash_redis_rest_token.get_secret_value()
     return WakeUps(queue_of(kind), url, token, poll=KINDS[kind].poll, on_wake=on_wake, budget=budget)
-
-
-@functools.cache
-def _ranks(kind: str) -> dict[str, int]:
-    """Which of a kind's job types are served first: fast ones, and texts, before those of high quality."""
-    made = {preset.type: int(preset.quality != "fast") for preset in load_presets().values() if preset.kind == kind}
-    return made | {job_type: 0 for job_type, writer in WRITTEN.items() if writer == kind}
 
 
 def open_turn(kind: Kind, settings: Settings) -> Turn | NoTurn:

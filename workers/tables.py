@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from workers.errors import Misconfigured
-from workers.job import GuideUse, Lora, Preset, Size, Turbo
+from workers.job import WRITTEN, GuideUse, Lora, Preset, Size, Turbo
 from workers.loras import LoraFile
 from workers.settings import CONFIG_DIR, WRONG_VALUE
 
@@ -134,6 +135,13 @@ def load_presets(path: Path = CONFIG_DIR / "presets.toml") -> dict[str, Preset]:
         return _checked(lambda: _PresetTable.model_validate(table).preset(job_type), f"{path.name} [{job_type}]")
 
     return {job_type: preset(job_type, table) for job_type, table in _read_toml(path).items()}
+
+
+@functools.cache
+def ranks_of(kind: str) -> dict[str, int]:
+    """Which of a kind's job types are served first: fast ones, and texts, before those of high quality."""
+    made = {preset.type: int(preset.quality != "fast") for preset in load_presets().values() if preset.kind == kind}
+    return made | {job_type: 0 for job_type, writer in WRITTEN.items() if writer == kind}
 
 
 def check_loras(presets: Mapping[str, Preset], models: ModelFiles) -> None:

@@ -151,6 +151,22 @@ def trim() -> None:
         torch.cuda.empty_cache()
 
 
+def crowded(device: str, need: int) -> bool:
+    """Whether the card has fewer bytes than that beside what this process holds already."""
+    found = memory(device)
+    return found is not None and found.total - held(device) < need
+
+
+def park(module: Any) -> None:
+    """From now on its home is host memory, pinned where there is a card: see `visiting`."""
+    import torch
+
+    for tensor in (*module.parameters(), *module.buffers()):
+        home = tensor.data.cpu()
+        tensor.data = home.pin_memory() if torch.cuda.is_available() else home
+    empty()
+
+
 @contextmanager
 def visiting(modules: Iterable[Any], device: Any) -> Iterator[None]:
     """Modules whose home is host memory, on the card for a while. Their tensors at home stay as they are."""

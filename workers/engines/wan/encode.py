@@ -8,10 +8,12 @@ joined along the token axis; nothing is cut. A text of one window gives the very
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from workers.card import gpu
 from workers.engines import chunks
 from workers.engines.conditioning import Conditioning, text_notes
 from workers.engines.reading import Chunks, Piece, Read
@@ -41,8 +43,11 @@ class EncodedText:
 
 
 class TextEncoder:
-    def __init__(self, pipeline: Any) -> None:
-        self._pipeline = pipeline
+    """Of a pipeline whose models are on `device`."""
+
+    def __init__(self, pipeline: Any, device: str) -> None:
+        self._pipeline, self._device = pipeline, device
+        self._parked = False
         self._remembered = lru_cache(maxsize=KEPT)(self._encoded)
 
     def encode(self, prompt: str, negative: str | None) -> Conditioning:
@@ -54,6 +59,11 @@ class TextEncoder:
         longer = max(wanted.chunks, unwanted.chunks)
         inputs = {"prompt_embeds": _filled(wanted, longer), "negative_prompt_embeds": _filled(unwanted, longer)}
         return Conditioning(inputs, text_notes(wanted, unwanted))
+
+    def park(self) -> None:
+        """Wait in host memory, and visit the card for texts that are not remembered."""
+        gpu.park(self._pipeline.text_encoder)
+        self._parked = True
 
     def forget(self) -> None:
         """Drop every text that is remembered."""
@@ -67,7 +77,8 @@ class TextEncoder:
         import torch
 
         ids = token_ids(text, self._pipeline.tokenizer)
-        with torch.no_grad():
+        encoder = self._pipeline.text_encoder
+        with torch.no_grad(), gpu.visiting((encoder,), self._device) if self._parked else nullcontext():
             if len(ids) <= USABLE:
                 embeds, _ = self._pipeline.encode_prompt(
                     text, do_classifier_free_guidance=False, max_sequence_length=WINDOW

@@ -36,7 +36,8 @@ class WanEngine:
 
     The authors' layout is converted once to `converted`, by default a sibling of `root`. `warm_up_shapes` are
     (width, height, frames) whose first job shall be as fast as the next; `cache` keeps compiled code. `vace` is used
-    for references where it is there.
+    for references where it is there. On a card that would not `leave` so many bytes to others, the text encoder waits
+    in host memory.
     """
 
     model_hash: str | None = None
@@ -52,6 +53,7 @@ class WanEngine:
         model_name: str = "wan_2_1_1_3b",
         loras: Shelf = EMPTY,
         vace: Path | None = None,
+        leave: int = 0,
     ) -> None:
         self.model_name = model_name
         self._root = root
@@ -60,6 +62,7 @@ class WanEngine:
         self._warm_up_shapes = warm_up_shapes
         self._cache = cache
         self._vace_folder = vace
+        self._leave = leave
         self._vace: Vace | None = None
         self._merged, self._for_vace = Merged(loras), Merged(loras)
         self._practised: set[Shape] = set()
@@ -78,13 +81,19 @@ class WanEngine:
         with watch.phase("load"), gpu.guard():
             folder = convert.ready_folder(self._root, self._converted, watch)
             self.adopt(pipeline.load(folder, self._device, watch))
+            self._make_room()
             if self._vace_folder is not None and present(self._vace_folder):
                 self._vace = Vace(self._vace_folder, self._device, watch)
                 self._for_vace.over({self._vace.transformer: names.lora_names})
 
+    def _make_room(self) -> None:
+        if gpu.crowded(self._device, self._leave):
+            self._loaded_text().park()
+            log.info("parked", model="text encoder", needed=self._leave)
+
     def adopt(self, loaded: Any) -> None:
         """Take over a `WanPipeline` whose models are on the device."""
-        self._pipeline, self._text = loaded, TextEncoder(loaded)
+        self._pipeline, self._text = loaded, TextEncoder(loaded, self._device)
         if gpu.on_card(self._device):
             compiled.keep_in(self._cache)
             fused.fuse_vae(loaded.vae)
