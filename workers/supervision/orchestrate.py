@@ -27,6 +27,8 @@ from workers.volume import models_of
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOK_TIMEOUT = 2.0
+RESIDENT = ("sdxl", "wan", "qwen")
+"""The models that stay on the card; others visit it from host memory."""
 
 
 def run_supervisor(only: str | None = None) -> int:
@@ -77,4 +79,5 @@ def _vacancy(kinds: Sequence[str], settings: Settings) -> Vacancy:
         now = card.read()
         return None if now is None else now.total - now.used
 
-    return Vacancy({kind: sum(model.bytes for model in found if model.kind == kind) for kind in kinds}, free)
+    residents = [model for model in found if model.name in RESIDENT]
+    return Vacancy({kind: sum(model.bytes for model in residents if model.kind == kind) for kind in kinds}, free)
