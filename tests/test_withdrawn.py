@@ -10,8 +10,9 @@ import pytest
 from tests.guarding import ADULT, audited, guarded
 from tests.support import wait_until
 from tests.workbench import USER, Bench, job_id_of, payload
+from workers.delivery.verdict import Verdict
 from workers.errors import Unreachable
-from workers.testing.fakes import FakeEngine, MemoryStorage, unreachable
+from workers.testing.fakes import CallbackRecorder, FakeEngine, MemoryStorage, unreachable
 from workers.testing.queue import MemoryQueue
 
 
@@ -131,3 +132,11 @@ def test_everything_that_was_made_is_in_the_audit_and_the_registry(bench, tmp_pa
     assert (entry.sha256, entry.owner) == (line["outputs"][0]["sha256"], USER)
     assert "red bicycle" not in str(audited(tmp_path))
     assert USER not in str(audited(tmp_path))
+
+
+def test_a_blocked_job_that_nobody_wants_to_hear_of_is_not_kept_among_the_dead(bench, tmp_path):
+    callbacks = CallbackRecorder([Verdict("stop", "410", tries=1)])
+    at = bench(guards=guarded(tmp_path, explicit=0.9), callbacks=callbacks)
+    at.push(payload())
+    at.ends()
+    assert not at.queue.dead()

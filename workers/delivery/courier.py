@@ -148,9 +148,9 @@ class Courier:
 
     async def _end(self, claim: Claim, report: Report, watch: Watch) -> None:
         queue, job_id = self._way.queue, report.outcome.job_id
-        if report.bury:
-            await self._insist(watch, "queue", queue.bury, claim.token, report.bury, job_id)
-            log.warning("buried", job=job_id, type=report.outcome.type, reason=report.bury)
+        if report.kept:
+            await self._insist(watch, "queue", queue.bury, claim.token, report.kept, job_id)
+            log.warning("buried", job=job_id, type=report.outcome.type, reason=report.kept)
         else:
             await self._insist(watch, "queue", queue.ack, claim.token, job_id)
         crash.point("ack-unheard")

@@ -29,6 +29,11 @@ class Report:
         outcome = Outcome(job_id, job_type, "failed", error_message=error.sentence, error_type=error.code)
         return Report(outcome, user_id="", bury=bury)
 
+    @property
+    def kept(self) -> str | None:
+        """Why the job goes to the dead list, if it does. The words of one that a gate blocked are kept nowhere."""
+        return None if self.outcome.error_type == "policy" else self.bury
+
     def record(self) -> dict[str, Any]:
         """As JSON, for `q:result:{job}`."""
         return asdict(self) | {"delivered": False}
