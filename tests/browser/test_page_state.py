@@ -95,6 +95,15 @@ def test_a_job_that_ends_appears_at_once_with_its_phases_and_its_picture(own_sta
     expect(card.get_by_role("button", name="Look at")).to_be_focused()
 
 
+def test_the_phases_of_the_shortest_job_fill_their_bar(stage, look):
+    page = look()
+    stage.end(job=JOB, timings={"upload": 0.02, "callback": 0.01})
+    bar = page.get_by_role("img", name=re.compile("Phases: upload 0.02 s"))
+    expect(bar).to_be_visible()
+    filled = "(bar) => bar.lastChild.getBoundingClientRect().right / bar.getBoundingClientRect().right"
+    assert bar.evaluate(filled) > 0.99
+
+
 def test_a_job_that_failed_says_why(stage, look):
     page = look()
     stage.end(status="failed", reason="The reference picture could not be read.", error_type="reference")

@@ -119,10 +119,11 @@ function phases(job) {
     .sort((a, b) => rank(a) - rank(b));
   if (!known.length) return [];
   const told = known.map(([phase, value]) => `${phaseWord(phase)} ${seconds(value)}`);
+  const total = known.reduce((sum, [, value]) => sum + value, 0);
   const bar = element(
     "div",
     { class: "bar", role: "img", "aria-label": `Phases: ${told.join(", ")}` },
-    known.map(([phase, value], i) => element("i", { "data-phase": phase, vars: { "--s": value }, title: told[i] })),
+    known.map(([phase, value], i) => element("i", { "data-phase": phase, vars: { "--s": value / total }, title: told[i] })),
   );
   const longest = known.slice().sort((a, b) => b[1] - a[1]).slice(0, 3).map(([phase]) => phase);
   const legend = known.filter(([phase]) => longest.includes(phase));
