@@ -16,7 +16,7 @@ PACKAGES = {"workers", *(f"workers.{folder.parent.name}" for folder in ROOT.glob
 LAYERS = {
     "0": "records crash fence errors claim job loras payload resolve watch "
     "references.guide references.character delivery.verdict",
-    "1": "settings tables known logs stop estimates prompting delivery.report safety.staged safety.veil "
+    "1": "settings tables known logs stop estimates prompting delivery.report safety.scorer safety.staged safety.veil "
     "supervision.environment supervision.heartbeat supervision.wear supervision.ledger",
     "2a": "queue supabase references provenance",
     "2b": "card engines media readback making.flaws provenance.watermark provenance.watermark_net safety.scorers",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from terminal import call, call_json
 from typer.testing import CliRunner
 
@@ -84,13 +84,17 @@ def test_a_takedown_deletes_finds_copies_and_keeps_all_of_them_from_coming_back(
     assert paths(stack) == {f"{OTHER}/{alike}/0.png", f"{USER}/{other}/0.png"}
     assert outbox.find(job) is None
     screen, gate = made.gates.inspection.screen, made.gates.gate
-    for change in COPIES.values():
+    for change in (*COPIES.values(), mirrored):
         again = change(Image.fromarray(scene(1)))
         with pytest.raises(Blocked):
             screen.look(Output(0, 1, again[None]), "sfw")
         with pytest.raises(Blocked):
             gate.admit_references(Job("j", "image_fast", USER, ""), "sfw", {"image": shown(again)})
     screen.look(Output(0, 1, scene(2)[None]), "sfw")
+
+
+def mirrored(picture: Image.Image) -> np.ndarray:
+    return copy_of(np.asarray(ImageOps.mirror(picture)), 70)
 
 
 def shown(pixels: np.ndarray) -> Picture:

@@ -21,22 +21,11 @@ MISSING: Mapping[GuideUse, str] = {
 """What is said where the model for a kind of reference is not on the volume."""
 
 
-class ClipWish(Protocol):
-    """What is wanted of a reference that may be a clip: at most so many frames, of this size."""
-
-    @property
-    def frames(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-
-
 class References(Protocol):
     """Brings in what a job points at, by role; `clip` where the reference may be one. Raises `Rejected`, or
     `Unreachable` where another try may do better."""
 
-    def collect(self, wanted: Sequence[Reference], user_id: str, clip: ClipWish | None) -> dict[str, Picture]: ...
+    def collect(self, wanted: Sequence[Reference], user_id: str, clip: SamplingParams | None) -> dict[str, Picture]: ...
 
 
 def require(guide: Guide | None, uses: frozenset[GuideUse]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 from urllib.parse import quote
 
 import httpx
 
 from workers.errors import Rejected, Unreachable
-from workers.job import Picture, Reference
+from workers.job import Picture, Reference, SamplingParams
 from workers.references import picture
 from workers.references.fetch import ABSENT, TIME_LIMIT, Doors, download, too_large
 from workers.references.guide import REFERENCE
@@ -19,17 +18,6 @@ from workers.supabase.web import auth_headers, passes, reaching, true_status
 
 PICTURE_BYTES = 20_000_000
 CLIP_BYTES = 50_000_000
-
-
-class ClipWish(Protocol):
-    """What is wanted of a reference that may be a clip: at most so many frames, of this size."""
-
-    @property
-    def frames(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
 
 
 class References:
@@ -43,8 +31,8 @@ class References:
         timeout = httpx.Timeout(TIME_LIMIT, connect=5.0)
         self._http = httpx.Client(headers=auth_headers(key) | {"Accept-Encoding": "identity"}, timeout=timeout)
 
-    def collect(self, wanted: Sequence[Reference], user_id: str, clip: ClipWish | None) -> dict[str, Picture]:
-        """Pictures by role; with `clip` the reference itself may be one.
+    def collect(self, wanted: Sequence[Reference], user_id: str, clip: SamplingParams | None) -> dict[str, Picture]:
+        """Pictures by role; with `clip` the reference itself may be one, at most as long and of the same size.
 
         Raises `Rejected` with a sentence and the field, `Unreachable` where another try may do better.
         """
@@ -53,7 +41,7 @@ class References:
     def close(self) -> None:
         self._http.close()
 
-    def _one(self, reference: Reference, user_id: str, clip: ClipWish | None) -> Picture:
+    def _one(self, reference: Reference, user_id: str, clip: SamplingParams | None) -> Picture:
         try:
             data = self._bytes(reference.url, user_id, CLIP_BYTES if clip else PICTURE_BYTES)
             if clip and picture.is_clip(data):

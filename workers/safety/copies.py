@@ -25,6 +25,8 @@ class BlockList:
         """The job whose picture this is, or is a copy of."""
         if sha256 is not None and sha256 in self.files:
             return self.files[sha256]
+        if not self.prints:
+            return None
         shown = [int(seen, 16) for seen in prints if seen is not None]
         return next(
             (job for blocked, job in self.prints for seen in shown if (blocked ^ seen).bit_count() <= NEAR), None

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from workers.job import Output, Rating
 from workers.logs import describe, log
 from workers.safety.block import RESULT, UNCHECKED, Blocked, Gate
 from workers.safety.copies import BlockList
+from workers.safety.scorer import Scorer
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Frame = NDArray[np.uint8]
+    from workers.safety.scorer import Frame
 
 EVERY = 8
 """Of a clip every eighth frame is looked at, the first and the last."""
-
-
-class Scorer(Protocol):
-    """Any number of threads may call it. Raises anything; an answer that is no number counts as an error."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    def __call__(self, frame: Frame) -> float: ...
 
 
 Print = Callable[["Frame"], str | None]
@@ -88,7 +76,7 @@ class Screen:
         except Exception as error:
             raise self.failed("G3", error) from None
         scan = Scan(output.index, scores if age is None else {**scores, "age": age}, prints)
-        self._judge(scan, rating)
+        self._judge(scan, rating, mirrored_too(prints, frames, self._print))
         return scan
 
     def youngest(self, frames: Sequence[Frame]) -> float | None:
@@ -105,14 +93,20 @@ class Screen:
         log.error("scorer failed", **describe(error))
         return Blocked(gate, "scorer_failed", UNCHECKED, error=self.broken)
 
-    def _judge(self, scan: Scan, rating: Rating) -> None:
+    def _judge(self, scan: Scan, rating: Rating, prints: Iterable[str | None]) -> None:
         facts: dict[str, Any] = {"output": scan.index, "scores": rounded(scan.scores)}
         if rating != "adult" and any(scan.scores[scorer.name] >= least for scorer, least in self._explicit):
             raise Blocked("G3", "explicit_sfw", RESULT, **facts)
         if rating == "adult" and self.is_minor(scan.scores.get("age")):
             raise Blocked("G3", "minor_adult", RESULT, **facts)
-        if (copy := self._copies().match(scan.prints)) is not None:
+        if (copy := self._copies().match(prints)) is not None:
             raise Blocked("G3", "blocked_copy", RESULT, **facts, copy_of=copy)
+
+
+def mirrored_too(prints: Iterable[str | None], frames: Iterable[Frame], fingerprint: Print) -> Iterator[str | None]:
+    """The frames' perceptual hashes, and those of their mirror images, by which copies are passed on as well."""
+    yield from prints
+    yield from (fingerprint(frame[:, ::-1]) for frame in frames)
 
 
 def rounded(scores: Mapping[str, float]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from workers.job import Job, Rating
 from workers.safety.block import REFERENCE, Blocked
 from workers.safety.copies import BlockList
-from workers.safety.output import Print, Screen, sampled
+from workers.safety.output import Print, Screen, mirrored_too, sampled
 from workers.safety.registry import Entry
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class ReferenceGate:
 
     def _refuse_copies(self, role: str, picture: Picture, frames: NDArray[np.uint8]) -> None:
         prints = [self.fingerprint(frame) for frame in frames]
-        if (copy := self.known.block_list().match(prints, picture.sha256)) is not None:
+        shown = mirrored_too(prints, frames, self.fingerprint)
+        if (copy := self.known.block_list().match(shown, picture.sha256)) is not None:
             raise Blocked("G2", "blocked_copy", REFERENCE, field=role, copy_of=copy, sha256=[picture.sha256])
 
     def _refuse_minors(self, role: str, frames: NDArray[np.uint8]) -> None:

@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from workers.errors import Misconfigured
+from workers.safety.scorer import Scorer
 from workers.safety.staged import UNFIT, Explicitness, Manifest, Staged, read_staged
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Frame = NDArray[np.uint8]
+    from workers.safety.scorer import Frame
+
     Tensor = NDArray[np.float32]
 
 SIDE = 224
@@ -49,14 +51,6 @@ class OnnxScorer:
         """Raises whatever onnxruntime does; the answer may be no number."""
         (entrance,) = self.session.get_inputs()
         return float(self.read(self.session.run(None, {entrance.name: self.prepare(frame)})[0]))
-
-
-class Scorer(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    def __call__(self, frame: Frame) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
