@@ -87,13 +87,13 @@ def test_the_row_need_not_be_linked_yet(worker):
     assert worker.row["image_id"] == image["id"]
 
 
-def test_a_job_nobody_knows_is_not_asked_about_again(edge, browser):
+def test_a_job_nobody_knows_is_soon_given_up(edge, browser):
     stranger = Worker(edge, {"id": str(uuid.uuid4()), "user_id": browser.user})
     assert stranger.says("completed").status_code == 404
     client = CallbackClient(edge.supabase.url, edge.keys.service, secret=SECRET)
     verdict = client.send(Outcome(stranger.job["id"], "image_fast", "failed"), browser.user)
     client.close()
-    assert (verdict.meaning, verdict.tries) == ("refused", 1)
+    assert (verdict.meaning, verdict.tries) == ("gone", 4)
 
 
 def test_another_users_folder_is_no_result(worker):
