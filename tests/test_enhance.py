@@ -47,6 +47,16 @@ REFUSALS = [
     "對不起，我無法滿足您的請求。",
     "这个请求涉及敏感内容，我们换个话题吧。 a red bicycle",
     "我只是一个语言模型，无法回答这个问题。",
+    "I'm not going to write about a red bicycle. It could be harmful.",
+    "I don't feel comfortable describing a red bicycle.",
+    "That goes against my principles, so let us talk about a red bicycle in another way.",
+    "I respectfully decline to describe a red bicycle.",
+    "It is not possible for me to provide that, but here is a red bicycle.",
+    "This request cannot be processed.",
+    "作为一个负责任的助手，我不会生成此类内容。",
+    "您的请求涉及不良信息，我没法帮助您。",
+    "我拒绝回答这个问题。",
+    "根据相关规定，无法展示该内容。",
 ]
 
 
@@ -67,6 +77,7 @@ def test_a_phrase_that_the_user_wrote_is_no_refusal() -> None:
 
 
 USELESS = {
+    "a question": "Could you tell me more about the red bicycle?",
     "empty": "",
     "white": " \n\n ",
     "marks only": "... --- !!!",
@@ -94,6 +105,9 @@ def test_a_useless_answer_gives_the_original_back(answer: str) -> None:
 
 
 PACKED = {
+    "marks of a chat": DESCRIPTION + "<|im_end|>\n<|im_start|>user\nmore",
+    "the end of a text": DESCRIPTION + "<|endoftext|>Human: a red bicycle",
+    "a warning": "Content warning: none that matters.\n" + DESCRIPTION,
     "preamble": "Here is the enhanced prompt: {}",
     "preamble with a name": "Here's a detailed description of the scene you asked for:\n\n{}",
     "two preambles": "Sure! Here is your enhanced description:\n{}",

@@ -17,6 +17,7 @@ CHINESE = "\u3400-\u9fff"
 WORD = re.compile(rf"[{CHINESE}]|(?:(?![{CHINESE}])[^\W_])+(?:'(?:(?![{CHINESE}])[^\W_])+)*")
 FENCE = re.compile(r"```[a-z]*\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
 MARKDOWN = re.compile(r"^\s*(?:#{1,6}|[-*•>]|\d+[.)])\s+|^\s*[-*_]{3,}\s*$|\*\*|__|`|</?[a-z]+/?>", re.MULTILINE)
+MARK = re.compile(r"<\|\w+\|>")
 SENTENCE_END = re.compile(r"""[.!?]["')\]]*(?=\s|\Z)|[。！？]""")
 QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("「", "」"), ("《", "》"))
 
@@ -56,7 +57,9 @@ def refuses(original: str, answer: str, phrases: tuple[str, ...]) -> bool:
 
 
 def clean(answer: str, rules: GuardRules) -> str:
-    """The description alone, on one line: no fence, markdown, quotes, nor talk before and after it."""
+    """The description alone, on one line: no fence, markdown, quotes, nor talk before and after it, and nothing from
+    behind a mark by which models tell speakers apart."""
+    answer = next(filter(str.strip, MARK.split(answer)), "")
     fenced = FENCE.search(answer)
     text = fenced[1] if fenced and fenced[1].strip() else answer
     text = MARKDOWN.sub("", text.replace("’", "'")).strip()
