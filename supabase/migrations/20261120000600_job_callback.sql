@@ -211,13 +211,14 @@ begin
   return jsonb_build_object('cancelled', true, 'status', 'cancelled', 'queue', job.queue);
 end $$;
 
+-- Who asks again, by the same key or for the same draft, gets another job.
 create or replace function public.fail_push(p_job uuid, p_reason text default null)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   job public.jobs;
   failed boolean;
 begin
-  update public.jobs set status = 'failed', error_type = 'queue',
+  update public.jobs set status = 'failed', error_type = 'queue', idempotency_key = null, promoted_from = null,
     error_message = left(coalesce(nullif(p_reason, ''), 'The job could not be queued. Please try again.'), 500)
   where id = p_job and status = 'queued' returning * into job;
   failed := found;

@@ -6,7 +6,7 @@ import json
 import uuid
 
 import pytest
-from fnrig import Worker, browsing, command, credits_of
+from fnrig import PROMPT, Worker, browsing, command, credits_of
 
 
 def test_a_waiting_job_is_taken_back_and_its_credits_return(browser):
@@ -106,6 +106,13 @@ def test_a_prompt_for_which_nobody_has_time_comes_back_as_it_was(browser):
     assert (answer["enhanced"], answer["prompt"], answer["reason"]) == (False, "a red bicycle", "time")
     assert (job["job_type"], job["status"]) == ("enhance_prompt", "cancelled")
     assert command(browser.edge, "EXISTS", f"cancel:{job['id']}") == 1
+
+
+def test_a_prompt_that_the_queue_does_not_take_comes_back_as_it_was(browser):
+    browser.edge.gateway_faults.add("error", path="/pipeline", status=500, count=1)
+    answer = browser.call("enhance-prompt", {"prompt": PROMPT}).json()
+    assert (answer["enhanced"], answer["prompt"], answer["reason"]) == (False, PROMPT, "queue")
+    assert browser.edge.job(answer["job_id"])["status"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,17 @@ def test_a_push_that_is_refused_fails_the_job_and_returns_its_credits(browser):
     assert credits_of(edge, browser.user) == before
 
 
+def test_who_asks_again_after_a_refused_push_gets_another_job(browser):
+    key = {"Idempotency-Key": "once"}
+    body = {"jobType": "image_fast", "prompt": PROMPT}
+    browser.edge.gateway_faults.add("error", path="/pipeline", status=500, count=1)
+    assert browser.call("queue-job", body, **key).status_code == 503
+    again = browser.call("queue-job", body, **key).json()
+    assert (again["created"], again["job"]["status"]) == (True, "queued")
+    assert message(browser.edge, again["jobId"]) is not None
+    assert browser.call("queue-job", body, **key).json()["jobId"] == again["jobId"]
+
+
 def test_a_push_into_nowhere_fails_the_job(browser):
     browser.edge.gateway.stop()
     try:

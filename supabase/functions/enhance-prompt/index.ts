@@ -26,8 +26,8 @@ Deno.serve(endpoint("enhance-prompt", {}, async (request, body) => {
     p_user: user,
     p_request: { job_type: "enhance_prompt", prompt, metadata: { media } },
   });
-  await enqueue(made);
-  const row = await ending(user, made.job.id);
+  const waits = await queued(made);
+  const row = waits ? await ending(user, made.job.id) : undefined;
   const text = row?.metadata["enhanced_prompt"];
   const enhanced = row?.status === "completed" && typeof text === "string" && text !== prompt;
   return answer({
@@ -36,9 +36,20 @@ Deno.serve(endpoint("enhance-prompt", {}, async (request, body) => {
     prompt: enhanced ? text : prompt,
     original_prompt: prompt,
     job_id: made.job.id,
-    reason: enhanced ? undefined : row === undefined ? "time" : "failed",
+    reason: enhanced ? undefined : !waits ? "queue" : row === undefined ? "time" : "failed",
   });
 }));
+
+/** False where the queue does not take it: the user's own words will do. */
+async function queued(made: Created): Promise<boolean> {
+  try {
+    await enqueue(made);
+    return true;
+  } catch (error) {
+    if (error instanceof Refusal && error.details.code === "queue") return false;
+    throw error;
+  }
+}
 
 /** The job's row once it has ended; undefined when time is up, and then nobody makes it any more. */
 async function ending(user: string, job: string): Promise<Row | undefined> {
