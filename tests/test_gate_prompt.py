@@ -85,6 +85,8 @@ DISGUISES = {
     "ligature": "pliŉket",
     "tags": "".join(chr(0xE0000 + ord(letter)) for letter in "plinket"),
     "entities": "pl&#105;nk&#x65;t",
+    "entities of entities": "pl&amp;amp;#105;nket",
+    "running text decoded wrongly": "词词词".encode().decode("latin-1"),
     "far apart": "p     l     i     n     k     e     t",
     "ideographic spaces": "p\u3000l\u3000i\u3000n\u3000k\u3000e\u3000t",
     "a choice": "[plinket|cow]",

@@ -27,6 +27,9 @@ FIGURE_WITHIN = re.compile(rf"[^\W\d_]{FIGURE}|{FIGURE}[^\W\d_]")
 AS_LETTERS = tuple(str.maketrans("02345678@$!€+|9", f"ozeasgtbasiet{one}g", "") | {ord("1"): one} for one in "il")
 LETTER_WITHIN = re.compile(r"(?<!\w)[oil]?\d[oil\d]?(?!\w)")
 AS_FIGURES = str.maketrans("oil", "011")
+ENTITIES = 3
+"""How often entities are resolved, one within another."""
+
 HIDDEN = frozenset({"Mn", "Mc", "Me", "Cf"})
 VOWELS = frozenset("aeiouy")
 LONG = 6
@@ -102,15 +105,26 @@ def read(text: str, alphabet: Alphabet) -> Reading:
 
 
 def _taken_apart(text: str) -> list[str]:
-    """The text, and such parts of it as read differently when humps or hidden characters are understood as spaces."""
-    if "&" in text:
+    """The text, and such parts of it as read differently when humps or hidden characters are understood as spaces, or
+    as they were before they were decoded wrongly. The video model's encoder mends that, and entities, before it reads.
+    """
+    for _ in range(ENTITIES if "&" in text else 0):
         text = html.unescape(text)
     chunks = text.split()
     texts = [" ".join(chunks), " ".join(HUMP.sub(" ", chunk) for chunk in chunks if HUMP.search(chunk))]
     if not text.isascii():
         visible = [chunk.translate(_hidden(" ")) for chunk in chunks if not chunk.isascii()]
         texts.append(" ".join(chunk for chunk in visible if " " in chunk))
+        texts.append(" ".join(_mended(text)))
     return list(filter(None, texts))
+
+
+def _mended(text: str) -> Iterator[str]:
+    """Chunks that were decoded wrongly, as they were."""
+    from ftfy import fix_encoding
+
+    known = set(text.split())
+    return (chunk for chunk in fix_encoding(text).split() if chunk not in known)
 
 
 def _with_words_undone(whole: str, *, spelled: bool) -> list[str]:
