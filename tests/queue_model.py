@@ -1,4 +1,4 @@
-"""What the queue must hold after a sequence of calls, for comparison."""
+"""What the queue must hold after a sequence of calls, and what it does hold."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from queue_bench import LEASE
+import valkey
+from queue_bench import LEASE, NAME
 
 from workers.claim import Claim
 
 PROGRESS = 600.0
+HASHES = ("bodies", "attempts", "crashes")
 
 
 @dataclass
@@ -63,3 +65,31 @@ class Model:
 
 def job_of(body: str) -> str:
     return str(json.loads(body)["id"])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All of redis at one moment. Entries of the dead list end with their bodies, after a line of their own. `lives`
+    are the seconds that each key has left, below zero where it has no end."""
+
+    new: list[bytes]
+    retry: list[bytes]
+    dead: list[bytes]
+    in_flight: dict[bytes, bytes]
+    hashes: dict[str, dict[bytes, bytes]]
+    lives: dict[str, int]
+
+
+def look(redis: valkey.Valkey) -> Seen:
+    """In two trips."""
+    asked = redis.pipeline(transaction=False)
+    for name in (NAME, f"{NAME}:retry", f"{NAME}:dead"):
+        asked.lrange(name, 0, -1)
+    asked.hgetall(f"{NAME}:inflight").keys()
+    for name in HASHES:
+        asked.hgetall(f"{NAME}:{name}")
+    new, retry, dead, in_flight, keys, *hashes = asked.execute()
+    for key in keys:
+        asked.ttl(key)
+    lives = dict(zip((key.decode() for key in keys), asked.execute(), strict=True))
+    return Seen(new, retry, dead, in_flight, dict(zip(HASHES, hashes, strict=True)), lives)

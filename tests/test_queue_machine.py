@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from queue_bench import LEASE, NAME, connect, new_token, run_down, socket_queue
-from queue_model import Expected, Holding, Model, job_of
+from queue_model import HASHES, Expected, Holding, Model, Seen, job_of, look
 from support import RunningGateway
 
 from workers.claim import Beat, Claim
@@ -25,7 +25,6 @@ from workers.queue.upstash import UpstashQueue
 
 EXAMPLES = int(os.environ.get("QUEUE_EXAMPLES", "60"))
 MAX_COPIES = 5
-HASHES = ("bodies", "attempts", "crashes")
 
 tokens = st.integers(min_value=0, max_value=30)
 """How many tokens back a call reaches: the past ones are repeated by workers that heard nothing, hung or died."""
@@ -138,30 +137,32 @@ class QueueMachine(RuleBasedStateMachine):
         self.redis.script_flush()
 
     @invariant()
-    def every_body_is_in_exactly_one_place(self) -> None:
-        places = [*self.redis.lrange(NAME, 0, -1), *self.redis.hvals(f"{NAME}:bodies")]
-        found = Counter(raw.decode() for raw in places)
+    def all_is_as_it_should_be(self) -> None:
+        """Each rule is asked of one look at redis: the looks are most of what a step costs."""
+        seen = look(self.redis)
+        self._every_body_is_in_exactly_one_place(seen)
+        self._every_stored_body_is_either_waiting_or_in_flight(seen)
+        self._what_belongs_to_one_job_or_token_ends_by_itself(seen)
+        self._progress_is_said_of_jobs_in_work_and_of_those_whose_worker_died_and_of_no_others(seen)
+
+    def _every_body_is_in_exactly_one_place(self, seen: Seen) -> None:
+        found = Counter(raw.decode() for raw in (*seen.new, *seen.hashes["bodies"].values()))
         found.update(self.model.acked)
-        found.update(entry.body for entry in self.queue.dead(0, 1000))
+        found.update(entry.decode().partition("\n")[2] for entry in seen.dead)
         assert found == Counter(list(self.model.pushed))
 
-    @invariant()
-    def every_stored_body_is_either_waiting_or_in_flight(self) -> None:
-        waiting = self.redis.lrange(f"{NAME}:retry", 0, -1)
-        in_flight = self.redis.hgetall(f"{NAME}:inflight")
+    def _every_stored_body_is_either_waiting_or_in_flight(self, seen: Seen) -> None:
         for name in HASHES:
-            assert Counter(self.redis.hkeys(f"{NAME}:{name}")) == Counter([*waiting, *in_flight]), name
-        held = {token.decode() for token, fence in in_flight.items() if int(fence)}
+            assert Counter(seen.hashes[name].keys()) == Counter([*seen.retry, *seen.in_flight]), name
+        held = {token.decode() for token, fence in seen.in_flight.items() if int(fence)}
         assert held == self.model.live.keys()
 
-    @invariant()
-    def what_belongs_to_one_job_or_token_ends_by_itself(self) -> None:
-        lasting = {key.decode() for key in self.redis.scan_iter() if self.redis.ttl(key) < 0}
+    def _what_belongs_to_one_job_or_token_ends_by_itself(self, seen: Seen) -> None:
+        lasting = {key for key, seconds in seen.lives.items() if seconds < 0}
         assert lasting <= {NAME, *(f"{NAME}:{part}" for part in (*HASHES, "retry", "inflight", "fence", "dead"))}
 
-    @invariant()
-    def progress_is_said_of_jobs_in_work_and_of_those_whose_worker_died_and_of_no_others(self) -> None:
-        said = {key.decode().removeprefix("progress:") for key in self.redis.scan_iter("progress:*")}
+    def _progress_is_said_of_jobs_in_work_and_of_those_whose_worker_died_and_of_no_others(self, seen: Seen) -> None:
+        said = {key.removeprefix("progress:") for key in seen.lives if key.startswith("progress:")}
         assert said == self.model.progress.keys()
 
     def _beat(self, names: set[str]) -> None:
