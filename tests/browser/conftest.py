@@ -25,7 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LIMIT_MS = 30_000
+LIMIT_MS = 60_000
 REFUSED = "Failed to load resource"
 """What a browser says of itself where a server refuses or is gone."""
 

@@ -31,10 +31,10 @@ def port():
 
 @pytest.fixture
 def pods(pod, port):
-    """Lives of one orchestrator, each at the same address with the same token. Its jobs take three seconds."""
+    """Lives of one orchestrator, each at the same address with the same token. Its jobs take six seconds."""
 
     def begin():
-        life = pod("orchestrator", ops_address=f"127.0.0.1:{port}", ops_token=TOKEN, evil_step_seconds=0.8)
+        life = pod("orchestrator", ops_address=f"127.0.0.1:{port}", ops_token=TOKEN, evil_step_seconds=1.6)
         life.wait_until((life.run_dir / ADDRESS).exists)
         return life
 

@@ -101,7 +101,7 @@ class Worker:
 def command(edge: EdgeStack, *words: object) -> Any:
     """One command to the queue's redis."""
     headers = {"Authorization": f"Bearer {edge.env['UPSTASH_REDIS_REST_TOKEN']}"}
-    answer = httpx.post(edge.gateway.url, headers=headers, json=list(words), timeout=10, verify=False)
+    answer = httpx.post(edge.gateway.url, headers=headers, json=list(words), timeout=60, verify=False)
     return answer.raise_for_status().json()["result"]
 
 

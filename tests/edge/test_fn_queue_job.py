@@ -58,9 +58,9 @@ def test_new_jobs_are_pushed_where_july_pushed_them_and_announced(browser):
 
     listener = threading.Thread(target=listen)
     listener.start()
-    assert listening.wait(10)
+    assert listening.wait(60)
     row = browser.queued()
-    listener.join(10)
+    listener.join(60)
     assert heard == ["data: message,wake:wan_queue,1"]
     assert json.loads(command(edge, "LINDEX", "wan_queue", 0))["id"] == row["id"]
 

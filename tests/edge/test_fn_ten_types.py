@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fnrig import PROMPT, Browser, browsing
 from PIL import Image
+from support import post
 
 from workers.cli.small import write_volume
 from workers.local.edge.stack import EdgeStack
@@ -65,7 +66,9 @@ def ended(edge: EdgeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         batch = browser.queued("sdxl_image_fast", config=QUICK | {"num_images": 3})
         rows = {name: edge.wait_for(job_id, LIMIT) for name, job_id in jobs.items()}
         batch = edge.wait_for(batch["id"], LIMIT)
-        enhanced = browser.call("enhance-prompt", {"prompt": PROMPT}).json()
+        with edge.function("enhance-prompt", ENHANCE_WAIT_SECONDS="120") as patient:
+            headers = {"Authorization": browser.http.headers["authorization"]}
+            enhanced = post(patient, json={"prompt": PROMPT}, headers=headers, timeout=LIMIT).json()
         system.ask_to_stop()
         code = system.ends()
         yield Ended(edge, browser, rows, batch, edge.job(taken_back["id"]), enhanced, code, system.output)
