@@ -14,6 +14,7 @@ from terminal import call, call_json
 from typer.testing import CliRunner
 
 from tests.guarding import guarded
+from tests.pod import ask
 from tests.test_scorers import COPIES, scene
 from workers.cli.app import app
 from workers.delivery.outbox import Outbox, Sealed
@@ -148,6 +149,13 @@ def test_forgetting_a_user_deletes_everything_of_theirs_and_nothing_of_others(ma
     assert USER not in json.dumps(list(records(settings.audit)))
     assert call("audit", "verify").exit_code == 0
     assert ours
+
+
+def test_forgetting_a_user_takes_given_up_jobs_along_even_such_as_cannot_be_read(made, stack):
+    unreadable, foreign = (f'x\n{{"user_id": "{user}", "seed": NaN, "prompt": "rain"}}' for user in (USER, OTHER))
+    ask(stack, "RPUSH", "wan_queue:dead", unreadable, foreign)
+    assert call_json("forget", USER)["queued or remembered"] == 1
+    assert ask(stack, "LRANGE", "wan_queue:dead", 0, -1) == [foreign]
 
 
 def test_forgetting_somebody_else_than_a_user_is_refused(settings):

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from workers.kinds import KINDS, open_queue, open_veil, queue_of
-from workers.payload import find_user
 from workers.queue.budget import Budget
 from workers.queue.rest import RestConnection, understood
 from workers.safety.veil import uncovered_result
@@ -105,11 +104,12 @@ class QueueView:
         return bool(self._redis.execute(("DEL", f"{self.name}:result:{job_id}")))
 
     def forget_user(self, user_id: str, jobs: Iterable[str], *, dry: bool = False) -> int:
-        """What this queue holds of a user: results, given-up jobs, and open jobs, which are withdrawn."""
+        """What this queue holds of a user: results, given-up jobs, even such as cannot be read, and open jobs, which
+        are withdrawn."""
         results = [job for job in jobs if self._redis.execute(("EXISTS", f"{self.name}:result:{job}"))]
         with understood():
             entries = self._redis.execute(("LRANGE", f"{self.name}:dead", 0, -1))
-        theirs = [entry for entry in entries if find_user(entry.partition("\n")[2]) == user_id]
+        theirs = [entry for entry in entries if user_id in entry.partition("\n")[2]]
         for job in () if dry else jobs:
             self._redis.execute(("SET", f"cancel:{job}", "1", "EX", DAY))
             self.forget(job)
