@@ -122,6 +122,11 @@ class Pod:
         self.send(number)
         return self.process.wait(limit)
 
+    def insist(self) -> int:
+        """Ask to stop again and again until it ends, since signals of one kind merge when they come at once."""
+        self.wait_until(lambda: self.process.poll() is not None or self.send(signal.SIGTERM))
+        return self.process.wait()
+
     def clean_up(self) -> None:
         """Nothing of this life is left, whatever the test came to."""
         beat = self.beat()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
 from workers.local import tether
 
-START_LIMIT = 10.0
+START_LIMIT = 60.0
 """Seconds until a server that does not answer counts as failed."""
+
+PORTS = range(16_384, 32_768)
+"""Below those that the kernel gives to connections: one of these could take the port of a server between two lives."""
 
 
 class RedisServer:
@@ -133,9 +138,12 @@ def find_binary() -> Path | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    luck = random.SystemRandom()
+    while True:
+        port = luck.choice(PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _answers(address: tuple[str, int]) -> bool:
@@ -146,7 +154,7 @@ def _answers(address: tuple[str, int]) -> bool:
 
 
 def _ask(address: tuple[str, int], command: bytes) -> bytes:
-    with socket.create_connection(address, timeout=5) as connection:
+    with socket.create_connection(address, timeout=START_LIMIT) as connection:
         connection.sendall(command + b"\r\n")
         with connection.makefile("rb") as replies:
             return replies.readline().rstrip()

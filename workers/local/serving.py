@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-START_LIMIT = 10.0
+START_LIMIT = 60.0
 """Seconds until a server thread that does not listen counts as failed."""
 
 
