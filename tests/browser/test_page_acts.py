@@ -42,6 +42,16 @@ def test_who_leaves_the_question_changes_nothing(stage, look):
     assert [entry.job_id for entry in stage.queues["wan"].dead()] == [job_id]
 
 
+def test_ages_grow_while_nothing_happens(stage, look):
+    stage.bury()
+    stage.end()
+    page = look()
+    expect(page.locator(".dead time")).to_have_count(1)
+    page.evaluate("((now) => { Date.now = () => now() + 7_200_000; })(Date.now)")
+    for shown in (".dead time", ".job time"):
+        expect(page.locator(shown).first).to_have_text("2.0 h ago")
+
+
 def test_what_cannot_be_done_is_said_beside_the_job(stage, look, tabs):
     tabs.refusals = True
     job_id = stage.bury()

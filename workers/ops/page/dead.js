@@ -31,6 +31,11 @@ export async function readDead() {
   }
 }
 
+/** "3 min ago" ages. */
+export function drawDeadAges() {
+  for (const time of list.querySelectorAll("time")) say(time, ago(time.dateTime, Date.now()));
+}
+
 function draw(entries) {
   const focused = list.contains(document.activeElement) && document.activeElement.closest("li").dataset.id;
   list.replaceChildren(...entries.map(item));

@@ -2,7 +2,7 @@
 
 import { announce, at, element, say, show } from "./dom.js";
 import { openDay, readDay, setTypes, tally } from "./day.js";
-import { openDead, readDead } from "./dead.js";
+import { drawDeadAges, openDead, readDead } from "./dead.js";
 import { addJob, drawAges, endedSince, openJobs, setJobs } from "./jobs.js";
 import { drawLanes } from "./lanes.js";
 import { openViewer, toggleClips } from "./media.js";
@@ -80,6 +80,7 @@ function drawNow() {
   drawLanes(state);
   drawOwn(state.workers);
   drawAges();
+  drawDeadAges();
   drawFigures();
   const busy = state.workers.filter((worker) => worker.job && worker.percent !== null).map((worker) => `${worker.kind} ${worker.percent} %`);
   document.title = `${state.ready ? "" : "⚠ "}${busy.length ? `${busy.join(", ")} · ` : ""}OurVidz workers`;
