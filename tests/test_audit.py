@@ -145,12 +145,12 @@ def test_a_chain_goes_on_in_a_new_file_when_one_is_full(tmp_path):
 
 
 def test_threads_and_processes_of_one_name_write_one_chain(tmp_path):
-    one, other = chain(tmp_path), chain(tmp_path)
+    one, other = chain(tmp_path, patience=600), chain(tmp_path, patience=600)
     threads = [threading.Thread(target=lambda w=w: [w.write("made") for _ in range(20)]) for w in (one, other, one)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     proof = prove(tmp_path, "test", KEY)
     assert (proof.fault, proof.lines) == (None, 60)
 

@@ -64,9 +64,11 @@ def test_without_a_card_nothing_of_it_is_held():
 @ring2
 def test_after_so_many_jobs_a_fresh_worker_goes_on(pod, stack):
     at = pod("orchestrator", recycle_jobs=2)
-    for _ in range(5):
-        assert stack.wait_for(stack.submit("image_fast", "a red bicycle"))["status"] == "completed"
-    at.wait_for("worker ended", 2)
+    for lives in (1, 2):
+        jobs = [stack.submit("image_fast", "a red bicycle") for _ in range(2)]
+        assert {stack.wait_for(job)["status"] for job in jobs} == {"completed"}
+        at.wait_for("worker ended", lives)
+    assert stack.wait_for(stack.submit("image_fast", "a red bicycle"))["status"] == "completed"
     assert [(end["code"], end["retry_in"]) for end in at.events("worker ended")] == [(0, 0.0)] * 2
     assert {event["reason"] for event in at.events("recycling")} == {"2 jobs"}
     assert at.end() == 0
