@@ -34,7 +34,7 @@ def served(app: App) -> Iterator[str]:
 
 
 def client_of(address: str) -> httpx.Client:
-    return httpx.Client(base_url=address, timeout=10, verify=False)
+    return httpx.Client(base_url=address, timeout=60, verify=False)
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def test_a_body_that_is_too_long_or_of_unknown_length_is_not_read(open_door):
 def spoken(client: httpx.Client, text: bytes) -> bytes:
     """What the server says to these bytes until it hangs up."""
     address = (client.base_url.host, client.base_url.port)
-    with closing(socket.create_connection(address, timeout=10)) as line:
+    with closing(socket.create_connection(address, timeout=60)) as line:
         line.sendall(text)
         line.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: line.recv(65_536), b""))
@@ -190,10 +190,10 @@ def test_whatever_is_sent_the_next_one_is_answered(open_door, text):
 def test_more_connections_than_places_are_turned_away_and_those_that_end_make_room():
     with serving(lambda _: Response(body=b"well")) as client:
         address = (client.base_url.host, client.base_url.port)
-        idle = [socket.create_connection(address, timeout=10) for _ in range(CONNECTIONS)]
+        idle = [socket.create_connection(address, timeout=60) for _ in range(CONNECTIONS)]
         with pytest.raises(httpx.TransportError):
             while True:
-                with httpx.Client(base_url=client.base_url, timeout=10, verify=False) as another:
+                with httpx.Client(base_url=client.base_url, timeout=60, verify=False) as another:
                     another.get("/")
         for line in idle:
             line.close()
