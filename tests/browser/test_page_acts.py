@@ -101,6 +101,17 @@ def test_the_table_judges_each_type_by_its_targets(stage, look):
     expect(page.locator(".misses")).to_contain_text("video_high: less than 95% of the jobs were completed.")
 
 
+def test_who_reads_the_table_stays_in_it_when_a_job_ends(stage, look):
+    page = look(viewport={"width": 900, "height": 700})
+    table = page.locator("#types .wide")
+    table.focus()
+    table.evaluate("(region) => { region.scrollLeft = 40; }")
+    stage.end("video7b_fast_enhanced")
+    expect(table.get_by_role("row").filter(has_text="video7b_fast_enhanced")).to_contain_text("kept")
+    expect(table).to_be_focused()
+    assert table.evaluate("(region) => region.scrollLeft") == 40
+
+
 def test_shortcuts_are_listed_and_can_be_turned_off(stage, look):
     page = look()
     page.keyboard.press("?")

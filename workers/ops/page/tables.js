@@ -58,6 +58,9 @@ const inTime = (row, card) => (card && row.goal && row.made !== null ? row.made 
 export function drawTypes(status) {
   const section = at("types");
   const card = Boolean(status.card);
+  const before = section.querySelector(".wide");
+  const held = before !== null && before === document.activeElement;
+  const scrolled = before ? before.scrollLeft : 0;
   section.querySelectorAll(".body").forEach((node) => node.remove());
   const { targets } = status;
   const cells = (row) => COLUMNS.map(([, value]) => value(row, card, targets));
@@ -73,6 +76,9 @@ export function drawTypes(status) {
     element("div", { class: "body panel wide", tabindex: 0, role: "region", "aria-label": "Types against their targets" }, table("Types", COLUMNS.map(([name]) => name), rows)),
   ];
   section.append(...parts.filter(Boolean));
+  const now = section.querySelector(".wide");
+  now.scrollLeft = scrolled;
+  if (held) now.focus({ preventScroll: true });
 }
 
 /** A value with its target; what keeps it or misses it says so in words too. */
