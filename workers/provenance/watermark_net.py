@@ -28,6 +28,7 @@ STRENGTH = 0.016
 CLEAR = 3.0
 """The value from which on a bit that is read counts as clear."""
 
+PEAK = 2 * STRENGTH
 STEP = 0.007
 """How far a difference moves at once, as a root mean square."""
 
@@ -64,11 +65,12 @@ def sharpened(
     frames: torch.Tensor, moved: torch.Tensor, bits: Sequence[int], weights: Tensors, *, steps: int, most: float
 ) -> torch.Tensor:
     """A difference by which the decoder reads these bits more clearly, in frames as they are and at half their size:
-    it follows the decoder's own gradient. `most` is its root mean square, where the given one is not larger already."""
+    it follows the decoder's own gradient. `most` is its root mean square, where the given one is not larger already;
+    no value moves further than `PEAK`, which would be seen."""
     import torch
 
     signs = 2.0 * torch.tensor(bits, dtype=frames.dtype, device=frames.device) - 1.0
-    most = max(most, float(_size(moved)))
+    most, peak = max(most, float(_size(moved))), max(PEAK, float(moved.abs().max()))
     for step in range(steps):
         with torch.enable_grad():
             moved = moved.detach().requires_grad_()
@@ -76,7 +78,7 @@ def sharpened(
             clear = logits_in(_halved(seen) if step % 2 else seen, weights) * signs
             (slope,) = torch.autograd.grad((CLEAR - clear).relu().sum(), moved)
         moved = moved.detach() - STEP * slope / _size(slope)
-        moved = moved * (most / _size(moved)).clamp(max=1.0)
+        moved = (moved * (most / _size(moved)).clamp(max=1.0)).clamp(-peak, peak)
     return moved
 
 
