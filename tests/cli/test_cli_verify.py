@@ -93,7 +93,8 @@ def test_a_delivered_file_has_every_mark(volume: Volume):
     assert (code, found["verdict"], found["job"]) == (0, "ours", JOB)
     assert (found["credential"]["state"], found["credential"]["problems"]) == ("trusted", [])
     assert (found["texts"]["source_type"], found["texts"]["job"], found["texts"]["seed"]) == (SOURCE_TYPE, JOB, "7")
-    assert [(match["job_id"], match["errors"]) for match in found["mark"]["jobs"]] == [(JOB, 0)]
+    likeliest = found["mark"]["jobs"][0]
+    assert (likeliest["job_id"], likeliest["errors"] <= 1) == (JOB, True)
     assert [copy["job"] for copy in found["copies"]] == [JOB]
 
 
@@ -140,10 +141,13 @@ def test_a_changed_file_is_called_altered(volume: Volume, tmp_path: Path):
     assert (code, found["verdict"], found["credential"]["state"]) == (1, "altered", "invalid")
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content", [b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(20), b"", b"no picture", b"\x89PNG\r\n\x1a\n"]
+)
 def test_what_is_no_picture_is_called_unreadable(volume: Volume, tmp_path: Path, content: bytes):
     (tmp_path / "a.png").write_bytes(content)
-    assert volume.one(tmp_path / "a.png")[0] == 1
+    code, found = volume.one(tmp_path / "a.png")
+    assert (code, found["verdict"]) == (1, "unreadable")
 
 
 def test_one_stranger_among_files_is_a_problem(volume: Volume, tmp_path: Path):

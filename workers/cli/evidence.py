@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GATE = 4.0
 """Confidence from which a mark may be taken for ours without a job that it leads to."""
 
-SURE = 1e-4
+SURE = 1e-6
 """Chance of a mistake below which no other scale is looked at."""
 
 SIDES = (362, 256, 181, 724)
@@ -67,10 +67,11 @@ class Evidence:
         state = self.credential.state if self.credential is not None else None
         if state == "trusted" or self.job or self.copies or (self.mark and (self.mark.jobs or self.mark.own)):
             return "ours"
+        signed = self.credential is not None and self.credential.issuer is not None
+        if not self.readable and not signed:
+            return "unreadable"
         if state == "invalid":
             return "altered"
-        if not self.readable:
-            return "unreadable"
         return "says so" if self.texts.source_type or state == "valid" else "nothing"
 
     def as_json(self) -> dict[str, Any]:

@@ -79,9 +79,10 @@ def _lines(evidence: Evidence) -> dict[str, str]:
 def _credentials(found: Credential | None) -> str:
     if found is None:
         return "none"
-    source = (found.source_type or "no source type").rpartition("/")[2]
+    source = (found.source_type or "").rpartition("/")[2]
+    parts = [found.generator and f"by {found.generator}", found.issuer and f"signed by {found.issuer}", source]
     problems = f"; {', '.join(found.problems)}" if found.problems else ""
-    return f"{found.state}, by {found.generator}, signed by {found.issuer}, {source}{problems}"
+    return ", ".join([found.state, *filter(None, parts)]) + problems
 
 
 def _watermark(mark: Mark | None) -> str:
