@@ -87,8 +87,9 @@ def test_neither_markup_nor_scripts_nor_other_hosts_get_in(stage, tabs, look):
 def test_files_of_users_are_not_shown_unless_a_setting_says_so(stack, tmp_path, tabs):
     with staged(tmp_path, stack, ops_pictures="false") as stage:
         picture = stage.file("a-job", "0.png", b"no picture", "image/png")
-        stage.end(job="a-job", files=(picture, picture))
         page = tabs.open(stage.address)
+        expect(page.locator("#link")).to_have_text("live")
+        stage.end(job="a-job", files=(picture, picture))
         expect(page.locator(".job .media")).to_have_text("2 pictures")
         expect(page.locator("#jobs")).to_contain_text("OPS_PICTURES shows them")
         assert page.request.get(f"{stage.address}/files/a-job/0").status == 404

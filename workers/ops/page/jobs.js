@@ -47,7 +47,6 @@ export function setJobs(status) {
   jobs = status.jobs.slice();
   pictures = Boolean(status.pictures);
   say(hint, pictures ? "" : "Files are not shown here. OPS_PICTURES shows them to whoever may open this page.");
-  show(hint, !pictures && jobs.some((job) => job.files.length));
   draw();
 }
 
@@ -84,6 +83,7 @@ function draw() {
   });
   say(none, jobs.length ? "No job of the last ones is of this kind." : "No job has ended yet. Those that do appear here at once.");
   show(none, wanted.length === 0);
+  show(hint, !pictures && jobs.some((job) => job.files.length));
   show(more, wanted.length > shown);
   say(more, `Show ${wanted.length - visible.length} more`);
   drawAges();
