@@ -85,7 +85,9 @@ class LocalStack:
             self.supabase = opened.enter_context(
                 LocalServer(Faulty(self.double, self.double_faults), self._port, close=self.double.close)
             )
-            self._http = opened.enter_context(httpx.Client(base_url=self.supabase.url, headers=self._headers()))
+            self._http = opened.enter_context(
+                httpx.Client(base_url=self.supabase.url, headers=self._headers(), timeout=60)
+            )
             self._opened = opened.pop_all()
         return self
 

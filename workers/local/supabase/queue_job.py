@@ -39,7 +39,7 @@ class QueueClient:
     """The queue as the edge functions reach it: over the REST service."""
 
     def __init__(self, url: str, token: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
     async def push(self, queue: str, element: str, dialect: Dialect) -> int:
         """The length of the queue. July pushes at the left, the newest function at the right."""
