@@ -14,10 +14,10 @@ class World:
     """A card and a clock; what was said of the card."""
 
     def __init__(self) -> None:
-        self.free: int | None = NEED
+        self.card: tuple[int, int] | None = (NEED, 3 * NEED)
         self.now = 0.0
         self.said: list[str] = []
-        self.may_start = Vacancy({"sdxl": NEED}, lambda: self.free, lambda: self.now)
+        self.may_start = Vacancy({"sdxl": NEED}, lambda: self.card, lambda: self.now)
 
 
 @pytest.fixture
@@ -27,21 +27,26 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-@pytest.mark.parametrize("free", [None, NEED, 2 * NEED], ids=["no card", "enough", "plenty"])
-def test_where_there_is_room_or_no_card_a_worker_starts_at_once(world, free):
-    world.free = free
+@pytest.mark.parametrize(
+    "card",
+    [None, (NEED, 3 * NEED), (2 * NEED, 3 * NEED), (0, NEED - 1)],
+    ids=["no card", "enough", "plenty", "a card that never has enough"],
+)
+def test_where_there_is_room_or_nothing_to_wait_for_a_worker_starts_at_once(world, card):
+    world.card = card
     assert world.may_start("sdxl")
+    assert world.said == []
 
 
 def test_a_worker_waits_until_the_one_before_it_has_let_go_of_the_card(world):
-    world.free = NEED - 1
+    world.card = (NEED - 1, 3 * NEED)
     assert not world.may_start("sdxl")
-    world.free = NEED
+    world.card = (NEED, 3 * NEED)
     assert world.may_start("sdxl")
 
 
-def test_a_card_that_stays_full_is_told_once_and_waited_for_no_longer_than_a_minute(world):
-    world.free = 0
+def test_a_card_that_stays_full_is_told_once_and_not_waited_for_for_ever(world):
+    world.card = (0, 3 * NEED)
     assert not world.may_start("sdxl")
     world.now = PATIENCE - 1
     assert not world.may_start("sdxl")

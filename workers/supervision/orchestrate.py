@@ -75,9 +75,9 @@ def _hooks(kinds: Sequence[str], settings: Settings, room: Room) -> Hooks:
 def _vacancy(kinds: Sequence[str], settings: Settings) -> Vacancy:
     found, card = models_of(settings, load_models()), Card()
 
-    def free() -> int | None:
+    def room() -> tuple[int, int] | None:
         now = card.read()
-        return None if now is None else now.total - now.used
+        return None if now is None else (now.total - now.used, now.total)
 
     residents = [model for model in found if model.name in RESIDENT]
-    return Vacancy({kind: sum(model.bytes for model in residents if model.kind == kind) for kind in kinds}, free)
+    return Vacancy({kind: sum(model.bytes for model in residents if model.kind == kind) for kind in kinds}, room)

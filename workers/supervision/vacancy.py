@@ -7,24 +7,28 @@ from collections.abc import Callable, Mapping
 
 from workers.logs import log
 
-PATIENCE = 60.0
+PATIENCE = 15.0
 """Seconds after which a worker is started all the same: memory of somebody else's may never be free, and a worker that
-finds too little says so itself."""
+finds too little makes do or says so itself."""
 
 
 class Vacancy:
-    """Asked with a slot's name before a worker is started. `needs` are slot -> bytes of its weights; `free` gives the
-    card's free bytes, None where no card can be read."""
+    """Asked with a slot's name before a worker is started. `needs` are slot -> bytes of its weights; `card` gives the
+    card's free bytes and all it has, None where no card can be read. One that is too small is not waited for."""
 
     def __init__(
-        self, needs: Mapping[str, int], free: Callable[[], int | None], clock: Callable[[], float] = time.monotonic
+        self,
+        needs: Mapping[str, int],
+        card: Callable[[], tuple[int, int] | None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._needs, self._free, self._clock = needs, free, clock
+        self._needs, self._card, self._clock = needs, card, clock
         self._since: dict[str, float] = {}
 
     def __call__(self, slot: str) -> bool:
-        free, need = self._free(), self._needs.get(slot, 0)
-        if free is None or free >= need:
+        need = self._needs.get(slot, 0)
+        free, total = self._card() or (need, need)
+        if free >= need or need > total:
             self._since.pop(slot, None)
             return True
         if slot not in self._since:

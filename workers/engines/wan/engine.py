@@ -89,7 +89,7 @@ class WanEngine:
     def _make_room(self) -> None:
         if gpu.crowded(self._device, self._leave):
             self._loaded_text().park()
-            log.info("parked", model="text encoder", needed=self._leave)
+            log.info("text encoder parked", needed=self._leave)
 
     def adopt(self, loaded: Any) -> None:
         """Take over a `WanPipeline` whose models are on the device."""
