@@ -120,6 +120,17 @@ def run(connection: Connection, statement: str, *values: Any) -> list[DictRow]:
     return done.fetchall() if done.description else []
 
 
+def put(db: Database, bucket: str, name: str) -> str:
+    """An object that the service wrote."""
+    with db.acting("service_role", None, keep=True) as connection:
+        return insert(connection, bucket, name)
+
+
+def insert(connection: Connection, bucket: str, name: str) -> str:
+    (row,) = run(connection, "insert into storage.objects (bucket_id, name) values (%s, %s) returning id", bucket, name)
+    return str(row["id"])
+
+
 def call(connection: Connection, name: str, **arguments: Any) -> Any:
     given = ", ".join(f"{argument} => %s" for argument in arguments)
     (row,) = run(connection, f"select public.{name}({given})", *arguments.values())
@@ -160,4 +171,4 @@ def _sent(value: Any) -> Any:
     return Jsonb(value) if isinstance(value, Mapping) else value
 
 
-__all__ = ["OWNER", "PROMPT", "Database", "call", "copied", "denied", "installed", "refused", "run"]
+__all__ = ["OWNER", "PROMPT", "Database", "call", "copied", "denied", "insert", "installed", "put", "refused", "run"]
