@@ -37,7 +37,8 @@ MOST = 0.0195
 
 STEPS, MORE_STEPS = 8, 2
 """By which a mark is sharpened where it cannot be read, since a smooth picture hides less than a rich one: in the first
-frame of a clip, and in each that follows, which begins with what the one before it gained."""
+frame of a clip, and in each that follows, which begins with what the one before it gained. A processor leaves it at
+that."""
 
 WRONG_BITS = 1
 THUMBNAIL_SIDE = 256
@@ -64,7 +65,7 @@ class Watermark:
 
     def __init__(self, device: str, bits: Bits, *, thumbnails: bool) -> None:
         self._device, self._bits, self._thumbnails = device, bits, thumbnails
-        self._held = 1 if gpu.on_card(device) else HELD
+        self._held, self._more_steps = (1, MORE_STEPS) if gpu.on_card(device) else (HELD, 0)
         self._encoder: Mapping[str, torch.Tensor] = {}
         self._decoder: Mapping[str, torch.Tensor] = {}
 
@@ -104,7 +105,7 @@ class Watermark:
                 groups.append(_added(group, moved))
                 watch.step(start + self._held, len(pixels))
             frames = _on_host(torch.cat(groups))
-            thumbnail = self._thumbnail(middle, bits) if self._thumbnails else None
+            thumbnail = self._thumbnail(middle, frames[len(frames) // 2], bits) if self._thumbnails else None
         return replace(output, frames=frames, thumbnail=thumbnail)
 
     def _moved(
@@ -116,7 +117,7 @@ class Watermark:
         moved = least * difference(small, bits, self._encoder)
         if gained is None and self._readable(small + moved, bits):
             return moved, None
-        steps, start = (STEPS, moved) if gained is None else (MORE_STEPS, moved + gained)
+        steps, start = (STEPS, moved) if gained is None else (self._more_steps, moved + gained)
         sharp = sharpened(small, start, bits, self._decoder, steps=steps, most=MOST)
         return sharp, sharp - moved
 
@@ -126,7 +127,9 @@ class Watermark:
         wanted = torch.tensor(bits, dtype=torch.bool, device=frame.device)
         return int(((logits_in(frame, self._decoder)[0] > 0) != wanted).sum()) <= WRONG_BITS
 
-    def _thumbnail(self, frame: torch.Tensor, bits: Sequence[int]) -> Frames:
+    def _thumbnail(self, frame: torch.Tensor, marked: Frames, bits: Sequence[int]) -> Frames:
+        if max(marked.shape) <= THUMBNAIL_SIDE:
+            return marked
         small = _fitted(frame, THUMBNAIL_SIDE)
         moved, _ = self._moved(small, bits)
         return _on_host(_added(small, moved).squeeze(0))
