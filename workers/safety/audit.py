@@ -89,7 +89,7 @@ class Chain:
     ) -> None:
         self.name = _NAME.sub("_", name)
         self._folder, self._key, self._limit, self._patience, self._clock = folder, key, limit, patience, clock
-        self._lock = threading.Lock()
+        self._lock, self._apart = threading.Lock(), False
         self._end: tuple[Path, int, int, str] | None = None
 
     def mac(self, text: str) -> str:
@@ -102,12 +102,15 @@ class Chain:
                 return self._write(event, facts)
             except TimeoutError:
                 log.error("audit lock held", chain=self.name, seconds=self._patience)
+                if self._apart:
+                    raise
                 self._part()
                 return self._write(event, facts)
 
     def _part(self) -> None:
         """Go on in a chain of this process's own, which begins by saying so."""
-        left, self.name, self._end = self.name, f"{self.name}-{os.getpid()}", None
+        left, self.name = self.name, f"{self.name}-{os.getpid()}"
+        self._apart, self._end = True, None
         self._write(APART, {"chain": left})
 
     def _write(self, event: str, facts: Mapping[str, Any]) -> Record:
