@@ -85,7 +85,7 @@ def newest(stack: LocalStack, models: Path, folder: Path) -> Run:
     with System(folder, str(ROOT / "dual_orchestrator.py"), env=env) as system:
         jobs = {"the victim": stack.submit("sdxl_image_high", PROMPT, num_images=3, num_inference_steps=60)}
         jobs["beside it"] = stack.submit("sdxl_image_fast", PROMPT, num_images=1)
-        jobs["a clip"] = stack.submit("video_fast", PROMPT)
+        jobs["a clip"] = stack.submit("video_fast", PROMPT, frame_num=17)
         jobs |= seeded(stack, "rpush")
         jobs |= in_order(stack, "rpush")
         jobs["rated adult"] = push_known(stack, hostile()["rated_adult"], "wan_queue", "rpush")
