@@ -144,6 +144,7 @@ def test_every_frame_of_a_smooth_clip_carries_it(marker: Watermark, detector: De
     clip = np.stack([scene[400:496, 300 + 2 * i : 396 + 2 * i] for i in range(5)])
     (marked,) = marker.mark([Output(0, 7, clip)], JOB, Watch())
     assert matches(detector.read(marked.frames, 96).logits, [*map(str, range(99)), JOB], KEY)
+    assert np.abs(clip.astype(int) - marked.frames).max() <= 6
 
 
 def test_every_frame_of_a_clip_carries_it(marker: Watermark, detector: Detector):

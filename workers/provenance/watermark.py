@@ -32,9 +32,6 @@ A card makes one for each frame; shared ones do not outlive much compression."""
 MOST_STRENGTH = 3.0
 """For pictures smaller than `SIDE`, where fewer pixels must say as much."""
 
-MOST = 0.0195
-"""Root mean square of a difference, of 2 between black and white, that leaves a PSNR of 40 dB."""
-
 STEPS, MORE_STEPS = 8, 2
 """By which a mark is sharpened where it cannot be read, since a smooth picture hides less than a rich one: in the first
 frame of a clip, and in each that follows, which begins with what the one before it gained. A processor leaves it at
@@ -117,8 +114,8 @@ class Watermark:
         moved = least * difference(small, bits, self._encoder)
         if gained is None and self._readable(small + moved, bits):
             return moved, None
-        steps, start = (STEPS, moved) if gained is None else (self._more_steps, moved + gained)
-        sharp = sharpened(small, start, bits, self._decoder, steps=steps, most=MOST)
+        steps, before = (STEPS, moved * 0) if gained is None else (self._more_steps, gained)
+        sharp = sharpened(small, moved, before, bits, self._decoder, steps)
         return sharp, sharp - moved
 
     def _readable(self, frame: torch.Tensor, bits: Sequence[int]) -> bool:

@@ -28,7 +28,9 @@ STRENGTH = 0.016
 CLEAR = 3.0
 """The value from which on a bit that is read counts as clear."""
 
-PEAK = 2 * STRENGTH
+MOST, PEAK = 0.0195, 2 * STRENGTH
+"""Root mean square of a difference, which leaves a PSNR of 40 dB, and its largest value: four grey levels."""
+
 STEP = 0.007
 """How far a difference moves at once, as a root mean square."""
 
@@ -62,23 +64,25 @@ def logits_in(frames: torch.Tensor, weights: Tensors) -> torch.Tensor:
 
 
 def sharpened(
-    frames: torch.Tensor, moved: torch.Tensor, bits: Sequence[int], weights: Tensors, *, steps: int, most: float
+    frames: torch.Tensor, plain: torch.Tensor, gained: torch.Tensor, bits: Sequence[int], weights: Tensors, steps: int
 ) -> torch.Tensor:
-    """A difference by which the decoder reads these bits more clearly, in frames as they are and at half their size:
-    it follows the decoder's own gradient. `most` is its root mean square, where the given one is not larger already;
-    no value moves further than `PEAK`, which would be seen."""
+    """A difference by which the decoder reads these bits more clearly than by the `plain` one, in frames as they are
+    and at half their size: it follows the decoder's own gradient, and begins with what was `gained` so before.
+
+    It is no larger than `MOST`, and no value further from nothing than `PEAK`, where the plain one is not already.
+    """
     import torch
 
     signs = 2.0 * torch.tensor(bits, dtype=frames.dtype, device=frames.device) - 1.0
-    most, peak = max(most, float(_size(moved))), max(PEAK, float(moved.abs().max()))
+    most, peak = max(MOST, float(_size(plain))), max(PEAK, float(plain.abs().max()))
+    moved = _bounded(plain + gained, most, peak)
     for step in range(steps):
         with torch.enable_grad():
             moved = moved.detach().requires_grad_()
             seen = (frames + moved).clamp(-1.0, 1.0)
             clear = logits_in(_halved(seen) if step % 2 else seen, weights) * signs
             (slope,) = torch.autograd.grad((CLEAR - clear).relu().sum(), moved)
-        moved = moved.detach() - STEP * slope / _size(slope)
-        moved = (moved * (most / _size(moved)).clamp(max=1.0)).clamp(-peak, peak)
+        moved = _bounded(moved.detach() - STEP * slope / _size(slope), most, peak)
     return moved
 
 
@@ -104,6 +108,10 @@ def check_weights() -> None:
 def _size(values: torch.Tensor) -> torch.Tensor:
     """The root mean square; never nothing."""
     return values.square().mean().sqrt().clamp(min=1e-9)
+
+
+def _bounded(moved: torch.Tensor, most: float, peak: float) -> torch.Tensor:
+    return (moved * (most / _size(moved)).clamp(max=1.0)).clamp(-peak, peak)
 
 
 def _halved(frames: torch.Tensor) -> torch.Tensor:
