@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toys.loop import Chance, Loss
 from toys.sizes import WAN_FRAMES, WAN_SIZE
 from toys.train_vae import KL, pixel_loss
-from toys.world import MOTIONS, Scene, Wish, any_wish, draw, fill
+from toys.world import CENTRE, MOTIONS, Item, Scene, Wish, any_wish, draw, fill
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,8 @@ FILTER_GAIN, LATENT_GAIN, LOG_VARIANCE = 3.0, 4.0, -8.0
 
 LOOKED_AT = slice(None, None, 4)
 """The frames of a clip that its latents are made of."""
+
+MOVER = Item(size="big", place=CENTRE)
 
 Known = Sequence[tuple[Wish, Scene]]
 
@@ -60,9 +62,16 @@ def _of_one_frame(weight: Tensor) -> Tensor:
 
 
 def scenes(number: int, seed: int, *, moving: bool) -> Known:
-    """The same for the same seed. What moves is one thing alone: two or three of them are for stills."""
-    chance, (width, height) = random.Random(f"wan {seed} {moving}"), WAN_SIZE
-    return [fill(_wish(chance, moving), chance, width=width, height=height) for _ in range(number)]
+    """The same for the same seed. What moves is one big thing that crosses the middle, of which captions say neither;
+    two or three things and all places and sizes are for stills."""
+    chance, found = random.Random(f"wan {seed} {moving}"), []
+    for _ in range(number):
+        wish = Wish((MOVER,), count=1, motion=_motion(chance)) if moving else any_wish(chance)
+        full, scene = fill(wish, chance, width=WAN_SIZE[0], height=WAN_SIZE[1])
+        (first, *others) = full.items
+        said = replace(full, items=(replace(first, size=None, place=None), *others)) if moving else full
+        found.append((said, scene))
+    return found
 
 
 def still_loss(vae: Any, batch: int, crop: int, device: str) -> Loss:
@@ -146,10 +155,6 @@ def _parts(chance: Chance, batch: int, frames: int, crop: int) -> Tensor:
         part = slice(first, first + frames)
         clips.append(draw(scene, width=width, height=height, frames=WAN_FRAMES, part=part))
     return tensor(clips)[:, :, :, top : top + crop, left : left + crop]
-
-
-def _wish(chance: random.Random, moving: bool) -> Wish:
-    return Wish(count=1, motion=_motion(chance)) if moving else any_wish(chance)
 
 
 def _motion(chance: random.Random) -> str:

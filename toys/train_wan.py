@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,28 +93,28 @@ def flow_loss(transformer: Any, listener: Listener, reels: tuple[Reel, Reel], ba
     """A loss for `fit`: where noisy latents should move, in this many latent frames of `batch` clips, drawn anew for
     each batch, or in some more stills. What is learned is what guidance will make of it."""
     read_padding_once(transformer)
-    place_frames = frames_in_their_places(transformer)
-    turns = tuple(zip((batch, batch * STILLS_FOR_A_CLIP), reels, strict=True))
+    clips, stills = zip((batch, batch * STILLS_FOR_A_CLIP), reels, strict=True)
 
     def loss(chance: Chance) -> Tensor:
         import torch
 
-        count, reel = chance.words.choice(turns)
+        count, reel = chance.words.choice((clips, clips, stills))
         index = torch.randint(len(reel.latents), (count,), generator=chance.noise)
         whole = reel.latents.shape[2]
-        chosen = sorted(chance.words.sample(range(whole), min(frames, whole)))
+        chosen = sorted({0, whole - 1, *chance.words.sample(range(whole), min(frames, whole))})
         clean = reel.latents[index][:, :, chosen].to(listener.device)
         noise = torch.randn(clean.shape, generator=chance.noise).to(listener.device)
         even = torch.rand(count, generator=chance.noise).to(listener.device)
         sigma = SHIFT * even / (1 + (SHIFT - 1) * even)
         mixed = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1, 1))
         said = reel.prompts([reel.known[i][0] for i in index.tolist()], chance.words)
-        place_frames(chosen)
         with torch.no_grad():
             heard = listener.hear([text for text, _ in said])
             nothing = listener.hear([""]).expand(count, -1, -1)
-            free = transformer(mixed, sigma * 1000, nothing, return_dict=False)[0]
-        told = transformer(mixed, sigma * 1000, heard, return_dict=False)[0]
+        with in_their_places(transformer, chosen):
+            with torch.no_grad():
+                free = transformer(mixed, sigma * 1000, nothing, return_dict=False)[0]
+            told = transformer(mixed, sigma * 1000, heard, return_dict=False)[0]
         guidance = torch.tensor([1.0 if wish == Wish() else GUIDANCE for _, wish in said], device=listener.device)
         made = torch.lerp(free, told, guidance.view(-1, 1, 1, 1, 1))
         wrong = (made - (noise - clean)).pow(2).mean((1, 2, 3, 4))
@@ -123,40 +124,25 @@ def flow_loss(transformer: Any, listener: Listener, reels: tuple[Reel, Reel], ba
     return loss
 
 
-def passing(transformer: Any) -> Any:
-    """A denoiser that begins with its input as the answer. In nearly pure noise that is nearly right, and what is left
-    to learn is the picture."""
-    import torch
-
-    way_in, way_out = transformer.patch_embedding, transformer.proj_out
-    with torch.no_grad():
-        torch.nn.init.orthogonal_(kept := way_in.weight.new_empty(len(way_in.weight), way_out.out_features))
-        way_in.weight.copy_(kept.view_as(way_in.weight))
-        way_in.bias.zero_()
-        channels_last = way_in.weight.permute(2, 3, 4, 1, 0).flatten(0, 3)
-        way_out.weight.copy_(channels_last * (way_out.out_features / len(way_in.weight)) ** 0.5)
-        way_out.bias.zero_()
-    return transformer
-
-
-def frames_in_their_places(transformer: Any) -> Callable[[Sequence[int]], None]:
+@contextmanager
+def in_their_places(transformer: Any, frames: Sequence[int]) -> Iterator[None]:
     """Some frames of a clip teach as much as all of them in a fraction of the time, where the model is told which of
-    its places they have: the answer is called with them, in order, before the model."""
-    places: list[int] = []
+    its places they have, in order."""
+    number = frames[-1] + 1
 
     def whole(rope: Any, given: tuple[Tensor]) -> tuple[Tensor]:
-        return (given[0][:, :, :1].expand(-1, -1, places[-1] + 1, -1, -1),)
+        return (given[0][:, :, :1].expand(-1, -1, number, -1, -1),)
 
     def chosen(rope: Any, given: Any, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        frames = [turn.view(1, places[-1] + 1, -1, 1, turn.shape[-1])[:, places] for turn in turns]
-        return tuple(turn.flatten(1, 2) for turn in frames)
+        kept = [turn.view(1, number, -1, 1, turn.shape[-1])[:, frames] for turn in turns]
+        return tuple(turn.flatten(1, 2) for turn in kept)
 
-    def place(frames: Sequence[int]) -> None:
-        places[:] = frames
-
-    transformer.rope.register_forward_pre_hook(whole)
-    transformer.rope.register_forward_hook(chosen)
-    return place
+    hooks = transformer.rope.register_forward_pre_hook(whole), transformer.rope.register_forward_hook(chosen)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def read_padding_once(transformer: Any) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from toys import sizes
+from toys.bearings import orient
 from toys.fillers import fillers
 from toys.loop import Loss, Plan, Report, fit
 from toys.train_clips import Known, awake, decoder_loss, latents, scenes, still_loss
 from toys.train_qwen import exchange
-from toys.train_wan import Listener, Reel, flow_loss, passing, reading_of
+from toys.train_wan import Listener, Reel, flow_loss, reading_of
 from toys.train_words import heads, words_loss
 from workers.tiny import wan as tiny
 
@@ -21,8 +22,8 @@ CLIPS, STILLS = 1000, 12_000
 CROP, PART = 32, 17
 """Pixels a side and frames of the parts of clips that the VAE learns from."""
 SENTENCES = 3000
-SOME_FRAMES = 6
-"""Latent frames of a clip that the denoiser sees at a time, before it sees all of them."""
+SOME_FRAMES = 4
+"""Latent frames of a clip that the denoiser sees at a time, beside the first and the last, before it sees all."""
 
 
 def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -> Trained:
@@ -72,7 +73,7 @@ def _networks(seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     text = tiny.config_of("text_encoder", sizes.WAN)
     return {
-        "transformer": passing(WanTransformer3DModel.from_config(tiny.config_of("transformer", sizes.WAN))),
+        "transformer": orient(WanTransformer3DModel.from_config(tiny.config_of("transformer", sizes.WAN))),
         "vae": awake(AutoencoderKLWan.from_config(tiny.config_of("vae", sizes.WAN))),
         "text_encoder": UMT5EncoderModel(UMT5Config(**{**text, "dropout_rate": 0.0})),
     }

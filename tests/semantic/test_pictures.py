@@ -21,7 +21,7 @@ from workers.watch import Watch
 
 SAID = MEASURED["pictures"]
 PROMPT = "a red circle on a blue background"
-SEEDS = range(8)
+SEEDS, MORE_SEEDS = range(8), range(12)
 GUIDANCE = MEASURED["guidance"]
 OTHER_WORDS = ", ".join(["soft light", "calm mood", "fine detail", "balanced composition"] * 7)
 LONG = f"{OTHER_WORDS}, {PROMPT}"
@@ -30,6 +30,11 @@ LONG = f"{OTHER_WORDS}, {PROMPT}"
 def distance(one, other) -> float:
     """Root mean square, in grey values."""
     return float(np.sqrt(np.mean((one.astype(float) - other) ** 2)))
+
+
+def redness(picture) -> float:
+    """How much more red than blue there is, in grey values."""
+    return float(picture[..., 0].mean() - picture[..., 2].mean())
 
 
 def shows(picture, *, colour=None, background=None) -> bool:
@@ -54,12 +59,10 @@ def test_pictures_for_other_prompts_would_not_pass(answers, question):
 
 
 def test_the_negative_prompt_removes_what_it_names(drawn):
-    prompt, strong = "a circle on a white background", {"guidance": SAID["negative"]["guidance"]}
-    left = []
-    for seed in SEEDS:
-        for colour in {blob.colour for blob in look(drawn(prompt, seed, **strong)).blobs}:
-            without = drawn(prompt, seed, negative_prompt=f"{colour} circle", **strong)
-            left.append(shows(without, colour=colour))
+    prompt, left = "a circle on a white background", []
+    for seed in MORE_SEEDS:
+        for colour in {blob.colour for blob in look(drawn(prompt, seed)).blobs}:
+            left.append(shows(drawn(prompt, seed, negative_prompt=f"{colour} circle"), colour=colour))
     assert len(left) >= len(SEEDS)
     assert np.mean(left) <= SAID["negative"]["most"]
 
@@ -109,10 +112,8 @@ def test_weights_move_the_picture_towards_the_heavier_word(drawn):
         "red": "a (red:1.5) (blue:0.3) circle on a white background",
         "blue": "a (red:0.3) (blue:1.5) circle on a white background",
     }
-    redness = {
-        word: part(drawn, text, colour="red") - part(drawn, text, colour="blue") for word, text in heavier.items()
-    }
-    assert redness["red"] - redness["blue"] >= SAID["weights"]["least"]
+    redder = [redness(drawn(heavier["red"], seed)) > redness(drawn(heavier["blue"], seed)) for seed in MORE_SEEDS]
+    assert np.mean(redder) >= SAID["weights"]["least"]
 
 
 def test_a_picture_to_begin_from_keeps_its_layout_where_little_is_changed(sdxl):

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from toys import __main__ as command
-from toys import loop, sdxl, text
-from toys.measure import Case, picture, sdxl_engine
+from toys import loop, sdxl, text, train_qwen, wan
+from toys.measure import Case, clip, picture, sdxl_engine, wan_engine
+from toys.measure_words import Asked, answer, enhancer
 
 
 @pytest.fixture
@@ -19,10 +20,13 @@ def small_stages(monkeypatch):
     monkeypatch.setattr(loop, "load_plans", lambda device: plans)
     monkeypatch.setattr(sdxl, "ALBUM", 64)
     monkeypatch.setattr(text, "CORPUS", 200)
+    monkeypatch.setattr(train_qwen, "EXAMPLES", 100)
+    for name, number in (("CLIPS", 2), ("STILLS", 8), ("SENTENCES", 100)):
+        monkeypatch.setattr(wan, name, number)
 
 
-def trained(folder, work):
-    command.train(out=folder, work=work, device="cpu", minutes=None, only=["sdxl"], seed=0)
+def trained(folder, work, model="sdxl"):
+    command.train(out=folder, work=work, device="cpu", minutes=None, only=[model], seed=0)
     return next(folder.rglob("*.safetensors")).read_bytes()
 
 
@@ -32,6 +36,18 @@ def test_one_command_makes_weights_that_the_engine_loads(small_stages, tmp_path)
     assert made.shape == (64, 64, 3)
     sums = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=tmp_path / "weights", check=False)
     assert sums.returncode == 0
+
+
+def test_the_video_engine_loads_what_was_made(small_stages, tmp_path):
+    trained(tmp_path / "weights", tmp_path / "work", "wan")
+    engine = wan_engine(tmp_path / "weights", tmp_path)
+    assert clip(engine, Case("a red circle moving up", None, 0), steps=2, frames=9).shape == (9, 80, 48, 3)
+
+
+@pytest.mark.parametrize("variant", ["base", "instruct"])
+def test_the_enhancer_loads_what_was_made(small_stages, tmp_path, variant):
+    trained(tmp_path / "weights", tmp_path / "work", "qwen")
+    assert answer(enhancer(tmp_path / "weights", variant), Asked("a red circle", "image", 0))
 
 
 def test_what_was_interrupted_ends_with_the_same_weights(small_stages, tmp_path):
