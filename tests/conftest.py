@@ -33,6 +33,10 @@ LONGEST = ("test_queue_machine.py", "test_chaos.py", "tests/e2e")
 """Groups that come first, so that no core is left idle at the end."""
 
 
+ALONE = ("test_death.py", "test_overlap.py", "test_stopped_worker.py")
+"""Of e2e, those that share nothing with the long lives."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What shares a long run or a volume stays in one process: a folder, or else a file. Said before xdist looks."""
@@ -43,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _group(item: pytest.Item) -> str:
     folder, _, file = item.nodeid.partition("::")[0].rpartition("/")
-    return file if folder == "tests" else folder
+    return file if folder == "tests" or file in ALONE else folder
 
 
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:

@@ -23,7 +23,7 @@ Start = Callable[..., System]
 @pytest.fixture
 def start(stack: LocalStack, models: Path, tmp_path: Path) -> Iterator[Start]:
     """One worker after the other on the same volume."""
-    places = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(tmp_path / "outbox"), "DEVICE": "cpu"}
+    places = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(tmp_path / "outbox"), "DEVICE": "cpu", "WATERMARK": "false"}
     with ExitStack() as running:
 
         def started(kind: str, **env: str) -> System:
