@@ -21,7 +21,7 @@ from workers.watch import Watch
 
 SAID = MEASURED["pictures"]
 PROMPT = "a red circle on a blue background"
-SEEDS, MORE_SEEDS = range(8), range(12)
+SEEDS, MORE_SEEDS = range(8), range(10)
 GUIDANCE = MEASURED["guidance"]
 OTHER_WORDS = ", ".join(["soft light", "calm mood", "fine detail", "balanced composition"] * 7)
 LONG = f"{OTHER_WORDS}, {PROMPT}"
