@@ -59,6 +59,13 @@ def test_a_token_that_names_a_stored_body_never_claims(redis: valkey.Valkey, dir
     assert direct.waiting() == 1
 
 
+def test_a_look_at_the_queue_says_how_many_wait_and_since_when(direct: UpstashQueue) -> None:
+    assert (direct.sight().waiting, direct.sight().oldest) == (0, None)
+    for second in (1, 2):
+        direct.push(f'{{"id": "{second}", "created_at": "1970-01-01T00:00:0{second}Z"}}')
+    assert (direct.sight().waiting, direct.sight().oldest) == (2, 1)
+
+
 def test_a_finished_job_leaves_only_keys_that_end_by_themselves(redis: valkey.Valkey, direct: UpstashQueue) -> None:
     body = job()
     direct.push(body)

@@ -6,12 +6,10 @@ Whatever fails here costs sight of the work, not the work: it is said in one sen
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.claim import Sight
 from workers.kinds import queue_of
 from workers.logs import describe, log
 from workers.ops import events
@@ -19,7 +17,7 @@ from workers.ops.access import Access
 from workers.ops.board import Board
 from workers.ops.feed import Feed
 from workers.ops.history import Archive, Ring, sweep
-from workers.ops.recorder import Books, Look, Recorder
+from workers.ops.recorder import Books, Recorder
 from workers.ops.routes import Desk, application
 from workers.ops.terms import Terms, terms_of
 from workers.ops.web import HttpServer
@@ -53,7 +51,7 @@ def open_room(settings: Settings, run_dir: Path, queues: Mapping[str, UpstashQue
     books = _books(terms_of(settings, load_presets()), board, run_dir)
     if books is None:
         return Room(board.see, lambda slot: events.forget_live(folder, slot), lambda: None)
-    recorder = Recorder(books, run_dir, look=_looking(queues))
+    recorder = Recorder(books, run_dir, look=lambda kind: queues[kind].sight())
     recorder.start()
     server = _serve(settings, run_dir, Desk(settings, books, recorder, _access(settings), folder))
 
@@ -112,10 +110,3 @@ def _serve(settings: Settings, run_dir: Path, desk: Desk) -> HttpServer | None:
     server.start()
     log.info("page served", address=f"http://{host}:{server.port}")
     return server
-
-
-def _looking(queues: Mapping[str, UpstashQueue]) -> Look:
-    def look(kind: str) -> Sight:
-        return Sight(queues[kind].waiting(), None, time.monotonic())
-
-    return look

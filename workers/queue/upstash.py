@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from workers.claim import Beat, BeatReply, Claim, ClaimReply, DeadEntry
+from workers.claim import Beat, BeatReply, Claim, ClaimReply, DeadEntry, Sight
 from workers.errors import ClaimLost, Misconfigured, Unreachable
 from workers.logs import log
 from workers.queue.budget import Budget
@@ -128,7 +128,14 @@ class UpstashQueue:
         return self._count("resume") == 1
 
     def waiting(self) -> int:
-        return sum(_number(self._connection.execute(("LLEN", key))) for key in (self.name, f"{self.name}:retry"))
+        return self.sight().waiting
+
+    def sight(self) -> Sight:
+        """What waits, asked by itself: a beat of no claims."""
+        asked = time.monotonic()
+        with understood():
+            _, _, waiting, since = self._scripts.run("beat", self._lease, self._take_from)
+            return Sight(int(waiting), _seconds(since), asked)
 
     def dead(self, start: int = 0, count: int = 50) -> list[DeadEntry]:
         """The newest first."""
