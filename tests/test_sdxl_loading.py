@@ -72,8 +72,8 @@ def spoil(tensors: dict[str, torch.Tensor], prefix: str) -> None:
         ("first_stage_model.", "no VAE"),
         ("conditioner.embedders.0.", "no first text encoder"),
         ("conditioner.embedders.1.", "no second text encoder"),
-        ("model.diffusion_model.out.2.bias", "tensors of the denoiser or the VAE are missing"),
-        ("first_stage_model.decoder.conv_in.bias", "tensors of the denoiser or the VAE are missing"),
+        ("model.diffusion_model.out.2.bias", "unet.conv_out.bias is missing"),
+        ("first_stage_model.decoder.conv_in.bias", "vae.decoder.conv_in.bias is missing"),
         ("conditioner.embedders.1.model.ln_final.bias", "final_layer_norm.bias is missing"),
     ],
 )

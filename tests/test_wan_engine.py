@@ -44,7 +44,7 @@ def children(volume) -> list[dict]:
     """Two processes that started at the same time on a volume without a conversion."""
     command = [sys.executable, str(CHILD), str(volume / tiny.FOLDER)]
     started = [subprocess.Popen(command, env=FOR_CHILDREN, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    return [json.loads(child.communicate(timeout=240)[0]) for child in started]
+    return [json.loads(child.communicate(timeout=240)[0].splitlines()[-1]) for child in started]  # after events
 
 
 @pytest.fixture(scope="module")

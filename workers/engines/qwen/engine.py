@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workers.card import compiled
+from workers.card import compiled, loader, skeleton
 from workers.card.gpu import dtype_for, empty, on_card, with_one_retry
-from workers.card.weights import check_safetensors, quiet_libraries, read_ahead
+from workers.card.weights import check_safetensors
 from workers.engines.qwen.decode import Answer, Question, answer
 from workers.engines.qwen.decoder import Decoder
 from workers.engines.qwen.guard import judge
@@ -24,6 +24,7 @@ from workers.prompting.rules import EnhanceRules
 from workers.watch import Watch
 
 REMEMBERED = 256
+LIBRARIES = ("transformers.Qwen2ForCausalLM", "transformers.AutoTokenizer")
 WARM_UP = "a red bicycle"
 WARM_UP_TOKENS = 8
 
@@ -58,28 +59,31 @@ class QwenEnhancer:
 
     def load(self, watch: Watch) -> None:
         """Weights to the device. Raises `Misconfigured` where the snapshot is not whole."""
-        quiet_libraries()
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         files = weight_files(self._snapshot)
         for file in files:
             check_safetensors(file, {})
-        read_ahead(files, watch.step)
-        folder = str(self._snapshot)
+        dtype = dtype_for(self._device, "bfloat16")
+        tensors = loader.read_while_importing(
+            LIBRARIES, lambda: loader.load(files, self._device, lambda name: dtype, watch.step)
+        )
+        self.adopt(*self._filled(tensors))
+
+    def _filled(self, tensors: loader.Tensors) -> tuple[Any, Any]:
+        """Model and tokenizer. Raises `Misconfigured`."""
+        from transformers import AutoTokenizer, GenerationConfig, Qwen2ForCausalLM
+
+        folder = self._snapshot
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype_for(self._device, "bfloat16"),
-                device_map=self._device if on_card(self._device) else None,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+            model = skeleton.build(Qwen2ForCausalLM, folder)
+            if (folder / "generation_config.json").is_file():
+                model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+            missing = skeleton.fill(model, tensors, self._device)
         except (OSError, ValueError, KeyError) as error:
             raise Misconfigured([f"{folder} cannot be loaded ({error}). Copy the snapshot again."]) from None
-        if report["missing_keys"]:
-            raise Misconfigured([f"{folder} lacks {len(report['missing_keys'])} tensors. Copy the snapshot again."])
-        self.adopt(model, tokenizer)
+        if missing:
+            raise Misconfigured([f"{folder} lacks {len(missing)} tensors. Copy the snapshot again."])
+        return model, tokenizer
 
     def adopt(self, model: Any, tokenizer: Any) -> None:
         """Take over a model that is on the device."""

@@ -74,10 +74,8 @@ class SdxlEngine:
         """Read the checkpoint and put it on the device. Raises `Misconfigured` or `EngineBroken`."""
         with watch.phase("load"), gpu.guard(), ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
             weights.check_safetensors(self._checkpoint, load.KEY_GROUPS)
-            weights.read_ahead([self._checkpoint], watch.step)
             digest = pool.submit(weights.file_hash, self._checkpoint)
-            weights.quiet_libraries()
-            self.adopt(load.load_pipeline(self._checkpoint, self._config, self._device))
+            self.adopt(load.load_pipeline(self._checkpoint, self._config, self._device, watch.step))
             self.model_hash = digest.result()[:10]
             if self._adapter_files is not None and self._adapter_files.present:
                 self._adapter = Adapter(self._adapter_files, self._pipeline)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from workers.card import gpu
+from workers.card import gpu, loader, skeleton
+from workers.card.loader import Moved, Tensors
 from workers.engines.sdxl import fast, vae
 from workers.errors import Misconfigured
 from workers.settings import CONFIG_DIR
@@ -13,12 +14,14 @@ from workers.settings import CONFIG_DIR
 SHIPPED = CONFIG_DIR / "sdxl"
 SECOND_PADDING = "!"
 """What the second text encoder was trained to see after the end mark; the first sees the end mark repeated."""
+SECOND_ENCODER = "conditioner.embedders.1.model."
 KEY_GROUPS = {
     "model.diffusion_model.": "denoiser",
     "first_stage_model.": "VAE",
     "conditioner.embedders.0.transformer.": "first text encoder",
-    "conditioner.embedders.1.model.": "second text encoder",
+    SECOND_ENCODER: "second text encoder",
 }
+LIBRARIES = ("diffusers.StableDiffusionXLPipeline", "transformers.CLIPTextModelWithProjection")
 
 
 def config_for(checkpoint: Path) -> Path:
@@ -27,19 +30,24 @@ def config_for(checkpoint: Path) -> Path:
     return beside if (beside / "model_index.json").is_file() else SHIPPED
 
 
-def load_pipeline(checkpoint: Path, config: Path, device: str) -> Any:
-    """The pipeline in float16 on a card, else in float32. Raises `Misconfigured`.
-
-    `from_single_file` maps the file: the weights are read when they are moved to the device.
-    """
+def load_pipeline(checkpoint: Path, config: Path, device: str, moved: Moved = lambda done, total: None) -> Any:
+    """The pipeline in float16 on a card, else in float32. Raises `Misconfigured`."""
     if not (config / "model_index.json").is_file():
         raise Misconfigured([f"{config} has no model_index.json. Point to a configuration in diffusers layout."])
-    pipeline = _from_file(checkpoint, config, device)
-    missing = next((name for name, tensor in _text_tensors(pipeline) if tensor.is_meta), None)
-    if missing:
-        raise _unfit(checkpoint, config, f"{missing} is missing")
-    pipeline.to(device)
-    return pipeline
+    dtype = gpu.dtype_for(device, "float16")
+    tensors = loader.read_while_importing(
+        LIBRARIES, lambda: loader.load([checkpoint], device, lambda name: dtype, moved)
+    )
+    try:
+        return _assembled(tensors, config, device)
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+        raise Misconfigured(
+            [
+                f"{checkpoint} does not fit the configuration in {config}: {reason}. "
+                "Use a complete checkpoint and the configuration that belongs to it."
+            ]
+        ) from None
 
 
 def prepare(pipeline: Any, cache: Path | None = None) -> None:
@@ -61,38 +69,41 @@ def tokenizers() -> dict[str, Any]:
     }
 
 
-def _from_file(checkpoint: Path, config: Path, device: str) -> Any:
-    from diffusers import StableDiffusionXLPipeline
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
+def _assembled(tensors: Tensors, config: Path, device: str) -> Any:
+    """Raises `ValueError`, `KeyError` and `OSError` where these are not the tensors of this configuration."""
+    from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    try:
-        return StableDiffusionXLPipeline.from_single_file(
-            str(checkpoint),
-            config=str(config),
-            local_files_only=True,
-            dtype=gpu.dtype_for(device, "float16"),
-            add_watermarker=False,
-            **tokenizers(),
-        )
-    except NotImplementedError:  # a module without data cannot be cast
-        raise _unfit(checkpoint, config, "tensors of the denoiser or the VAE are missing") from None
-    except (SingleFileComponentError, ValueError, KeyError, OSError) as error:
-        raise _unfit(checkpoint, config, str(error).strip().partition("\n")[0].partition(". ")[0]) from None
-
-
-def _unfit(checkpoint: Path, config: Path, reason: str) -> Misconfigured:
-    return Misconfigured(
-        [
-            f"{checkpoint} does not fit the configuration in {config}: {reason.rstrip('.')}. "
-            "Use a complete checkpoint and the configuration that belongs to it."
-        ]
+    classes = {
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+    }
+    networks = {part: skeleton.build(network_class, config / part) for part, network_class in classes.items()}
+    for part, network in networks.items():
+        missing = skeleton.fill(network, _renamed(part, network, tensors), device)
+        if missing:
+            raise ValueError(f"{part}.{missing[0]} is missing")
+    return StableDiffusionXLPipeline.from_pretrained(
+        config, local_files_only=True, add_watermarker=False, **networks, **tokenizers()
     )
 
 
-def _text_tensors(pipeline: Any) -> list[tuple[str, Any]]:
-    """The text encoders load without complaint where tensors are missing."""
-    return [
-        (f"{part}.{name}", tensor)
-        for part in ("text_encoder", "text_encoder_2")
-        for name, tensor in getattr(pipeline, part).named_parameters()
-    ]
+def _renamed(part: str, network: Any, tensors: Tensors) -> Tensors:
+    """A network's own tensors out of those of the file, under the names that its library gives them."""
+    from diffusers.loaders import single_file_utils as library
+
+    found: Tensors
+    match part:
+        case "unet":
+            found = library.convert_ldm_unet_checkpoint(tensors, network.config)
+        case "vae":
+            found = library.convert_ldm_vae_checkpoint(tensors, network.config)
+        case "text_encoder":
+            found = library.convert_ldm_clip_checkpoint(tensors)
+        case _:
+            found = library.convert_open_clip_checkpoint(network, tensors, prefix=SECOND_ENCODER)
+    if part == "text_encoder" and not hasattr(network, "text_model"):
+        return {name.removeprefix("text_model."): tensor for name, tensor in found.items()}
+    return found

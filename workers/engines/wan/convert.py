@@ -90,6 +90,7 @@ def _stamped(converted: Path) -> Stamp | None:
 def _convert_alone(root: Path, converted: Path, stamp: Stamp, watch: Watch) -> None:
     from safetensors import SafetensorError
 
+    weights.quiet_libraries()
     try:
         with _locked(_sibling(converted, "lock"), watch):
             if _stamped(converted) != stamp:
@@ -146,7 +147,7 @@ def _write(component: originals.Component, tensors: originals.Tensors, config: P
     """Only tensors that change their dtype are copied into memory: at most one component, in bf16."""
     from huggingface_hub import save_torch_state_dict
 
-    kept = _kept_in_fp32(component.skeleton(config))
+    kept = kept_in_fp32(component.skeleton(config))
     stored = {name: tensor.to(_dtype(name, kept)) for name, tensor in tensors.items()}
     save_torch_state_dict(
         stored,
@@ -156,7 +157,7 @@ def _write(component: originals.Component, tensors: originals.Tensors, config: P
     )
 
 
-def _kept_in_fp32(model: nn.Module) -> frozenset[str]:
+def kept_in_fp32(model: nn.Module) -> frozenset[str]:
     """Names of modules that diffusers computes in fp32. (transformers' list of that name is about fp16 only.)"""
     from diffusers import ModelMixin
 

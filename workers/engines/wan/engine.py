@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.card import compiled, gpu, weights
+from workers.card import compiled, gpu
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
@@ -77,7 +77,6 @@ class WanEngine:
 
     def load(self, watch: Watch) -> None:
         """Put the model on the device, converting it first where needed. Raises `Misconfigured` or `EngineBroken`."""
-        weights.quiet_libraries()
         with watch.phase("load"), gpu.guard():
             folder = convert.ready_folder(self._root, self._converted, watch)
             self.adopt(pipeline.load(folder, self._device, watch))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Tensors = dict[str, "torch.Tensor"]
 
 TOKENIZER = Path("google/umt5-xxl")
-TIED = "encoder.embed_tokens.weight"
-"""The text encoder's second name for `shared.weight`; only one of them is stored."""
+SHARED, TIED = "shared.weight", "encoder.embed_tokens.weight"
+"""The text encoder's two names for its embedding; only one of them is stored."""
 
 _BLOCK_NAMES: Mapping[str, str] = {
     "norm1.weight": "0.layer_norm.weight",
@@ -37,7 +37,7 @@ _BLOCK_NAMES: Mapping[str, str] = {
     "ffn.fc2.weight": "1.DenseReluDense.wo.weight",
 }
 _TOP_NAMES: Mapping[str, str] = {
-    "token_embedding.weight": "shared.weight",
+    "token_embedding.weight": SHARED,
     "norm.weight": "encoder.final_layer_norm.weight",
 }
 

@@ -6,36 +6,46 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.card import gpu, weights
+from workers.card import gpu, loader, skeleton, weights
+from workers.card.loader import Tensors
+from workers.engines.wan.convert import kept_in_fp32
+from workers.engines.wan.originals import SHARED, TIED
 from workers.errors import Misconfigured
 
 if TYPE_CHECKING:
+    import torch
+
     from workers.watch import Watch
 
 COPY = "Copy the model's folder again."
 FOLDERS = ("text_encoder", "transformer", "vae")
+LIBRARIES = ("transformers.UMT5EncoderModel", "diffusers.WanPipeline", "diffusers.UniPCMultistepScheduler")
 
 
 def load(folder: Path, device: str, watch: Watch) -> Any:
     """A `WanPipeline` in bf16 on a card, with what must stay fp32 in fp32; all fp32 elsewhere.
 
-    Component by component, so that host memory never holds two. Raises `Misconfigured` for what is missing or damaged.
+    Raises `Misconfigured` for what is missing or damaged.
     """
+    check(folder)
+    dtype = gpu.dtype_for(device, "bfloat16")
+    words = folder / "text_encoder"
+    read = loader.read_while_importing(
+        LIBRARIES, lambda: loader.load(_weight_files(words), device, lambda name: dtype, watch.step)
+    )
     import diffusers
     import transformers
 
-    check(folder)
-    classes: dict[str, Any] = {
-        "text_encoder": transformers.UMT5EncoderModel,
-        "transformer": diffusers.WanTransformer3DModel,
-        "vae": diffusers.AutoencoderKLWan,
-    }
-    models = {name: load_model(folder / name, classes[name], device, watch).to(device) for name in FOLDERS}
-    require_tied(models["text_encoder"])
+    if TIED in read:
+        read.setdefault(SHARED, read[TIED])
+    text_encoder = _filled(words, skeleton.build(transformers.UMT5EncoderModel, words), read, device)
+    require_tied(text_encoder)
     pipe = diffusers.WanPipeline(
         tokenizer=transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
-        **models,
+        text_encoder=text_encoder,
+        transformer=load_model(folder / "transformer", diffusers.WanTransformer3DModel, device, dtype, watch),
+        vae=load_model(folder / "vae", diffusers.AutoencoderKLWan, device, dtype, watch),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -82,13 +92,24 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
 
 
-def load_model(folder: Path, model_class: Any, device: str, watch: Watch) -> Any:
-    """One component in host memory, as it is to be on this device. Raises `Misconfigured`."""
-    weights.read_ahead(_weight_files(folder), watch.step)
-    model, report = model_class.from_pretrained(
-        folder, dtype=gpu.dtype_for(device, "bfloat16"), local_files_only=True, output_loading_info=True
-    )
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+def load_model(folder: Path, model_class: Any, device: str, dtype: torch.dtype, watch: Watch) -> Any:
+    """One component, with what must stay fp32 in fp32. Raises `Misconfigured`."""
+    import torch
+
+    model = skeleton.build(model_class, folder)
+    kept = kept_in_fp32(model)
+
+    def dtype_of(name: str) -> torch.dtype:
+        return torch.float32 if kept & set(name.split(".")) else dtype
+
+    return _filled(folder, model, loader.load(_weight_files(folder), device, dtype_of, watch.step), device)
+
+
+def _filled(folder: Path, model: Any, tensors: Tensors, device: str) -> Any:
+    try:
+        missing = skeleton.fill(model, tensors, device)
+    except ValueError as error:
+        raise Misconfigured([f"{folder} does not fit its config.json: {error}. {COPY}"]) from None
+    if missing:
         raise Misconfigured([f"{folder} lacks {len(missing)} tensors, {missing[0]} first. {COPY}"])
     return model

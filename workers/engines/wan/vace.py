@@ -72,7 +72,13 @@ class Vace:
         import diffusers
 
         self._device = device
-        self.transformer = load_model(folder / TRANSFORMER, diffusers.WanVACETransformer3DModel, device, watch)
+        self.transformer = load_model(
+            folder / TRANSFORMER,
+            diffusers.WanVACETransformer3DModel,
+            "cpu",
+            gpu.dtype_for(device, "bfloat16"),
+            watch,
+        )
 
     @contextmanager
     def visiting(self) -> Iterator[None]:
