@@ -4,6 +4,8 @@ minor. The shipped lists are only looked at for what they must let pass."""
 from __future__ import annotations
 
 import random
+import string
+import sys
 import time
 import tomllib
 
@@ -361,6 +363,39 @@ def test_no_text_takes_longer_than_its_length_allows(lexicon, piece):
 
     short = min(seconds(4_000) for _ in range(3))
     assert seconds(40_000) < 60 * short + 0.5
+
+
+def steps(text: str) -> int:
+    """Functions called to judge a text that was judged before, those of libraries included."""
+    lexicon, called = load_lexicon(), 0
+
+    def count(_frame, event, _argument) -> None:
+        nonlocal called
+        called += event in ("call", "c_call")
+
+    said = Wording((text,), text[:2_000])
+    judge(said, lexicon, adult=True)
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        judge(said, lexicon, adult=True)
+    finally:
+        sys.setprofile(before)
+    return called
+
+
+MIXED = "abcdefghijklmnopqrstuvwxyz 0123456789.,_-@$!|\u200b\u0336éжαｐ词🙂&#;:()ABC"
+
+
+@pytest.mark.parametrize("signs", [string.printable, MIXED])
+def test_random_signs_are_read_together_not_one_by_one(signs):
+    """All disguises at once: fewer steps than signs."""
+    assert steps("".join(random.Random(1).choices(signs, k=4_000))) < 4_000
+
+
+@pytest.mark.parametrize("piece", [*HOSTILE, "chi!d 0ld ", "Ã©&amp;aB "])
+def test_no_text_takes_more_steps_than_a_few_a_character(piece):
+    assert steps((piece * 4_000)[:4_000]) < 3 * 4_000
 
 
 def test_a_long_everyday_prompt_costs_little(lexicon):

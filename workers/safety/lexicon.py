@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from workers.errors import Misconfigured
-from workers.safety.reading import BETWEEN, Alphabet, Reading, cuts, fold, read, squeeze
+from workers.safety.alphabet import Alphabet
+from workers.safety.reading import BETWEEN, Reading, Sought, cuts, read, squeeze
 from workers.safety.staged import MANIFEST, UNFIT
 
 TERMS = MANIFEST.with_name("terms.toml")
@@ -117,14 +118,14 @@ class Lexicon:
     youth: Words
     ages: Ages
     alphabet: Alphabet
-    symbols: Mapping[int, str]
+    sought: Sought
 
     def read(self, text: str) -> Reading:
-        return read(text.translate(self.symbols), self.alphabet)
+        return read(text, self.alphabet, self.sought)
 
     def key(self, name: str) -> str:
         """What is left of a name however it is written."""
-        return BETWEEN.sub("", fold(name, self.alphabet))
+        return BETWEEN.sub("", self.alphabet.fold(name))
 
 
 @lru_cache(1)
@@ -140,16 +141,21 @@ def load_lexicon(path: Path = TERMS) -> Lexicon:
 def lexicon_of(data: Mapping[str, Any]) -> Lexicon:
     """Raises `KeyError`, `TypeError` or `ValueError` where the data is not of the shipped file's form."""
     pairs = [pair for look in data["look_alikes"].values() for pair in zip(*look, strict=True)]
-    alphabet = Alphabet.of({ord(letter): latin for letter, latin in pairs})
-    understood = partial(fold, alphabet=alphabet)
-    classes = {name: Words.of(data["classes"][name], understood, glued=glued) for name, glued in CLASSES.items()}
+    symbols = {symbol: f" {words} " for symbol, words in data["symbols"].items()}
+    alphabet = Alphabet.of(dict(pairs), symbols)
+    classes = {name: Words.of(data["classes"][name], alphabet.fold, glued=glued) for name, glued in CLASSES.items()}
     return Lexicon(
         version=str(data["version"]),
-        ages=_ages(data["ages"], understood),
+        ages=_ages(data["ages"], alphabet.fold),
         alphabet=alphabet,
-        symbols={ord(symbol): f" {words} " for symbol, words in data["symbols"].items()},
+        sought=_sought(classes.values()),
         **classes,
     )
+
+
+def _sought(classes: Collection[Words]) -> Sought:
+    joined = frozenset().union(*(words.phrases | words.long | words.short for words in classes))
+    return Sought.of(joined, frozenset().union(*(words.squeezed for words in classes)))
 
 
 def _ages(data: Mapping[str, Any], fold: Fold) -> Ages:
@@ -157,6 +163,7 @@ def _ages(data: Mapping[str, Any], fold: Fold) -> Ages:
     number = rf"(\d{{1,3}}|{_either(numbers)})"
     unspaced = "".join({letter for word in numbers if UNSPACED.search(word) for letter in word})
     alone = rf"(?<![\d{unspaced}])"
+    begun = rf"(?=[\d{''.join({word[0] for word in numbers})}])"  # first: most characters begin no number
     after, after_running = _sorted_out(data["after"], fold)
     before, before_running = _sorted_out(data["before"], fold)
     below = _either(map(fold, data["below"]))
@@ -168,7 +175,7 @@ def _ages(data: Mapping[str, Any], fold: Fold) -> Ages:
             re.compile(rf" (?:{before}) ?(?:is |of )?{number}(?= )"),
         ),
         running=(
-            re.compile(rf"{alone}{number} ?(?:{after_running})"),
+            re.compile(rf"{begun}{alone}{number} ?(?:{after_running})"),
             re.compile(rf"(?:{before_running}) ?{number}(?![\d{unspaced}])"),
         ),
         below=re.compile(rf" (?:{below}) ?{number}(?= )"),

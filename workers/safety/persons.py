@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from operator import add
 
 from workers.safety.lexicon import load_lexicon
 from workers.safety.reading import Reading
@@ -35,9 +36,12 @@ def named(reading: Reading, persons: frozenset[str]) -> bool:
 
 def _runs(reading: Reading) -> Iterable[str]:
     """Up to four neighbouring words, joined, each such text once."""
-    runs = set(reading.words) | set(reading.joined)
+    runs = set(reading.words)
     for words in reading.parts:
-        runs.update(map("".join, zip(*(words[i:] for i in range(MOST_WORDS)), strict=False)))
+        run = words
+        for place in range(1, MOST_WORDS):
+            run = list(map(add, run, words[place:]))
+            runs.update(run)
     return runs
 
 

@@ -1,39 +1,59 @@
-"""What a text says beneath its disguises: other alphabets, hidden characters, weights, spelled letters, figures.
+"""What a text says beneath its disguises: hidden characters, weights, spelled letters, figures.
 
-A `Reading` holds every word that a text can be read as. It is wide on purpose: it only serves to look for words.
+A `Reading` holds every word that a text can be read as. It is wide on purpose: it only serves to look for words. It
+takes some 5 ms for 4,000 characters of the worst, so all of them are gone through together, never one by one.
 """
 
 from __future__ import annotations
 
 import html
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations_with_replacement, groupby
-from operator import add
+from itertools import combinations_with_replacement, compress, groupby, product
+from operator import add, itemgetter
+
+from workers.safety.alphabet import Alphabet, Table, is_hidden
 
 WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d+\s*(?=[)\]}])")
-WORD = re.compile(r"[^\W\d_]+")
 HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z][A-Z])(?=[a-z])")
-INSIDE = re.compile(r"(?<=\w)[^\w\s]+(?=\w)|_+")
-SPELLED = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_](?![^\W_])){2,}")
+SPELLED = re.compile(r"(\b\w(?:\W{1,4}\w\b){2,})")
 TWICE, THRICE = re.compile(r"(.)\1"), re.compile(r"(.)\1\1")
 BETWEEN = re.compile(r"[\W_]+")
-THOUSANDS = re.compile(r"(?<=\d)[,.](?=\d{3}\b)")
-FIGURE = "[0-9@$!|€+]"
-FIGURE_WITHIN = re.compile(rf"[^\W\d_]{FIGURE}|{FIGURE}[^\W\d_]")
-AS_LETTERS = tuple(str.maketrans("02345678@$!€+|9", f"ozeasgtbasiet{one}g", "") | {ord("1"): one} for one in "il")
-LETTER_WITHIN = re.compile(r"(?<!\w)[oil]?\d[oil\d]?(?!\w)")
+THOUSANDS = re.compile(r"[,.](?<=\d.)(?=\d{3}\b)")
+DIGITS, SIGNS, STOPS = "0123456789", "@$!|€+", ",."
+OTHER_DIGIT = re.compile(r"[^\D0-9]")
+FIGURE_WITHIN = re.compile(rf"[^\W\d][{DIGITS}{SIGNS}]|[{DIGITS}{SIGNS}][^\W\d]")
+LETTER_WITHIN = re.compile(r"(?<!\w)(?:[oil]\d[oil\d]?|\d[oil])(?!\w)")
 AS_FIGURES = str.maketrans("oil", "011")
 ENTITIES = 3
 """How often entities are resolved, one within another."""
 
-HIDDEN = frozenset({"Mn", "Mc", "Me", "Cf"})
 VOWELS = frozenset("aeiouy")
 LONG = 6
 """Letters of a word that stays itself when double letters are written once: "todler", but "ten" is not "teen"."""
+
+Pairs = tuple[tuple[str, str], ...]
+MARK = "\0"
+"""What stands between letters and is no space: it may part words, or be part of one."""
+
+
+def _simple(sign: str) -> str:
+    return sign if sign.isalnum() or sign in SIGNS or sign in STOPS else " " if sign.isspace() else MARK
+
+
+def _pairs(signs: str, letters: str) -> Pairs:
+    return tuple(zip(signs, letters, strict=True))
+
+
+SIMPLE = Table(_simple)
+AS_MARKS = _pairs(STOPS, MARK * len(STOPS))
+AS_GAPS = _pairs(DIGITS + SIGNS, " " * len(DIGITS) + MARK * len(SIGNS)) + AS_MARKS
+AS_LETTERS = tuple(_pairs(DIGITS + SIGNS, f"o{one}zeasgtbgasi{one}et") + AS_MARKS for one in "il")
+AS_SPACES = _pairs(SIGNS + STOPS + MARK, " " * len(SIGNS + STOPS + MARK))
+"""What signs are read as, one after the other: faster than a table where most of a text is none of them."""
+
+VISIBLE = Table(lambda sign: " " if is_hidden(sign) else sign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +65,7 @@ class Reading:
     words: frozenset[str]
     squeezed: frozenset[str]
     joined: frozenset[str]
-    parts: tuple[tuple[str, ...], ...]
+    parts: tuple[Sequence[str], ...]
     solid: str
     spelled: str
     glued: str
@@ -53,53 +73,44 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Alphabet:
-    """What single characters are read as, `before` and `after` compatible forms are resolved."""
+class Sought:
+    """What is looked for, of all classes together: a reading need not keep what is none of it. Words in one piece and
+    what they begin with, and the same with double letters once and how they may begin and end, two letters each."""
 
-    before: Mapping[int, str]
-    after: Mapping[int, str]
+    joined: frozenset[str]
+    begun: frozenset[str]
+    squeezed: frozenset[str]
+    ends: frozenset[str]
 
     @staticmethod
-    def of(look_alikes: Mapping[int, str]) -> Alphabet:
-        """`look_alikes` are letters of other alphabets -> the Latin ones they look like."""
-        firsts = (0x1F130, 0x1F150, 0x1F170, 0x1F1E6, 0xE0041, 0xE0061)  # in boxes, circles, flags and tags
-        boxed = {first + i: chr(ord("a") + i) for first in firsts for i in range(26)}
-        return Alphabet({**boxed, **look_alikes}, {**_hidden(""), **look_alikes})
+    def of(joined: frozenset[str], squeezed: frozenset[str]) -> Sought:
+        begun = frozenset(word[:length] for word in joined for length in range(1, len(word) + 1))
+        return Sought(joined, begun, squeezed, frozenset(end for word in squeezed for end in _ends(word)))
 
 
-@cache
-def _hidden(instead: str) -> dict[int, str]:
-    """Marks, format characters and blanks that are letters by class: they change no word for a reader."""
-    planes = (range(0x20000), range(0xE0000, 0xE1000))  # the others hold none
-    found = (i for plane in planes for i in plane if unicodedata.category(chr(i)) in HIDDEN)
-    return dict.fromkeys([*found, *map(ord, "\u115f\u1160\u3164\uffa0\u2800")], instead)
+def _ends(squeezed: str) -> Iterator[str]:
+    """First and last two letters, either of which may be the same one twice in the word as it was written."""
+    first, last = squeezed[0], squeezed[-1]
+    for begin, end in product({squeezed[:2], first + first}, {squeezed[-2:], last + last}):
+        yield begin + end
 
 
-def fold(text: str, alphabet: Alphabet) -> str:
-    """Lower case and Latin where it looks so, compatible forms resolved, accents and hidden characters gone."""
-    if text.isascii():
-        return text.lower()
-    plain = unicodedata.normalize("NFKD", text.translate(alphabet.before)).casefold()
-    return unicodedata.normalize("NFKD", plain).translate(alphabet.after)
-
-
-def read(text: str, alphabet: Alphabet) -> Reading:
+def read(text: str, alphabet: Alphabet, sought: Sought) -> Reading:
     """Every way to read a text."""
-    whole = WEIGHT.sub("", "\n".join(fold(each, alphabet) for each in _taken_apart(text)))
-    runs = {BETWEEN.sub("", run) for run in SPELLED.findall(whole)}
-    texts = _with_words_undone(whole, spelled=bool(runs))
-    parts = tuple(tuple(WORD.findall(each)) for each in texts)
-    words = frozenset().union(*parts, *(WORD.findall(INSIDE.sub("", each)) for each in texts if INSIDE.search(each)))
-    glued = "\n".join(words)
-    plain = _plain(whole, runs)
+    whole = WEIGHT.sub("", "\n".join(map(alphabet.fold, _taken_apart(text.translate(alphabet.symbols)))))
+    simple = whole.translate(SIMPLE)
+    texts, runs = _with_words_undone(simple)
+    parts = tuple(text.replace(MARK, " ").split() for text in texts)
+    words = frozenset().union(*parts, *(text.replace(MARK, "").split() for text in texts))
+    plain = _plain(simple, runs)
     return Reading(
         words=words,
-        squeezed=frozenset(_squeezed(words, glued)),
-        joined=frozenset().union(*map(_neighbours, parts)),
+        squeezed=frozenset(_squeezed(words, sought)),
+        joined=frozenset().union(*(_neighbours(each, sought) for each in parts)),
         parts=parts,
-        solid=BETWEEN.sub("", plain),
-        spelled="\n".join(_with_figures_as_letters("\n".join(runs))),
-        glued=glued,
+        solid=plain.replace(" ", ""),
+        spelled="\n".join([*runs, *_with_figures_as_letters("\n".join(runs))]),
+        glued="\n".join(words),
         plain=plain,
     )
 
@@ -108,15 +119,23 @@ def _taken_apart(text: str) -> list[str]:
     """The text, and such parts of it as read differently when humps or hidden characters are understood as spaces, or
     as they were before they were decoded wrongly. The video model's encoder mends that, and entities, before it reads.
     """
-    for _ in range(ENTITIES if "&" in text else 0):
-        text = html.unescape(text)
+    text = _resolved(text)
     chunks = text.split()
     texts = [" ".join(chunks), " ".join(HUMP.sub(" ", chunk) for chunk in chunks if HUMP.search(chunk))]
     if not text.isascii():
-        visible = [chunk.translate(_hidden(" ")) for chunk in chunks if not chunk.isascii()]
+        visible = [chunk.translate(VISIBLE) for chunk in chunks if not chunk.isascii()]
         texts.append(" ".join(chunk for chunk in visible if " " in chunk))
         texts.append(" ".join(_mended(text)))
     return list(filter(None, texts))
+
+
+def _resolved(text: str) -> str:
+    """Without entities, also those within others."""
+    for _ in range(ENTITIES):
+        if "&" not in text or (resolved := html.unescape(text)) == text:
+            break
+        text = resolved
+    return text
 
 
 def _mended(text: str) -> Iterator[str]:
@@ -127,29 +146,42 @@ def _mended(text: str) -> Iterator[str]:
     return (chunk for chunk in fix_encoding(text).split() if chunk not in known)
 
 
-def _with_words_undone(whole: str, *, spelled: bool) -> list[str]:
-    """The text, and again with spelled words joined, and with figures within words as letters."""
-    joined = SPELLED.sub(lambda run: BETWEEN.sub("", run[0]), whole) if spelled else whole
-    return list(dict.fromkeys([whole, *_with_figures_as_letters(joined)]))
+def _with_words_undone(simple: str) -> tuple[list[str], list[str]]:
+    """Letters, spaces and marks of the text, and again with spelled words joined, and with figures within words as
+    letters; and the words that were spelled."""
+    pieces = SPELLED.split(simple)
+    runs = pieces[1::2] = [BETWEEN.sub("", run) for run in pieces[1::2]]
+    joined = "".join(pieces)
+    apart = tuple((digit, " ") for digit in set(OTHER_DIGIT.findall(simple)))
+    texts = [_replaced(text, AS_GAPS + apart) for text in ((simple, joined) if runs else (simple,))]
+    return texts + _with_figures_as_letters(joined, apart), list(dict.fromkeys(runs))
 
 
-def _with_figures_as_letters(text: str) -> list[str]:
-    return [text, *(text.translate(table) for table in AS_LETTERS)] if FIGURE_WITHIN.search(text) else [text]
+def _with_figures_as_letters(text: str, apart: Pairs = ()) -> list[str]:
+    if not FIGURE_WITHIN.search(text):
+        return []
+    return list(dict.fromkeys(_replaced(text, letters + apart) for letters in AS_LETTERS))
 
 
-def _plain(whole: str, runs: Iterable[str]) -> str:
-    plain = " ".join([BETWEEN.sub(" ", THOUSANDS.sub("", whole)), *runs])
+def _replaced(text: str, pairs: Pairs) -> str:
+    for sign, letter in pairs:
+        text = text.replace(sign, letter)
+    return text
+
+
+def _plain(simple: str, runs: Iterable[str]) -> str:
+    plain = " ".join([*_replaced(THOUSANDS.sub("", simple), AS_SPACES).split(), *runs])
     return LETTER_WITHIN.sub(lambda number: number[0].translate(AS_FIGURES), plain)
 
 
-def _squeezed(words: Iterable[str], glued: str) -> Iterator[str]:
-    """The words with every letter that is repeated once, but for those that would then say something else."""
-    stretched = THRICE.search(glued) is not None
-    for word in words:
-        if len(word) >= LONG or (stretched and THRICE.search(word)):
-            once = squeeze(word) if TWICE.search(word) else word
-            if len(once) >= LONG or THRICE.search(word):
-                yield once
+def _squeezed(words: Collection[str], sought: Sought) -> Iterator[str]:
+    """Words that are sought when every letter that is repeated is written once, but for those that would then say
+    something else."""
+    ends = map(add, map(itemgetter(slice(0, 2)), words), map(itemgetter(slice(-2, None)), words))
+    for word in compress(words, map(sought.ends.__contains__, ends)):
+        once = squeeze(word) if TWICE.search(word) else word
+        if once in sought.squeezed and (len(once) >= LONG or THRICE.search(word)):
+            yield once
 
 
 def squeeze(word: str) -> str:
@@ -166,6 +198,9 @@ def cuts(word: str) -> Iterator[tuple[str, ...]]:
             yield pieces
 
 
-def _neighbours(words: Sequence[str]) -> set[str]:
+def _neighbours(words: Sequence[str], sought: Sought) -> frozenset[str]:
+    """What is sought and stands there as two or three neighbours."""
     pairs = list(map(add, words, words[1:]))
-    return {*pairs, *map(add, pairs, words[2:])}
+    begun = list(map(sought.begun.__contains__, pairs))
+    threes = map("".join, compress(zip(pairs, words[2:], strict=False), begun))
+    return sought.joined.intersection(compress(pairs, begun)) | sought.joined.intersection(threes)
