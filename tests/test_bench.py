@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,49 @@ def test_decibels_grow_as_pictures_come_closer() -> None:
     truth = torch.full((8, 8), 0.5)
     assert psnr(truth + 0.1, truth) == pytest.approx(20.0)
     assert psnr(truth + 0.01, truth) == pytest.approx(40.0)
+
+
+@pytest.fixture
+def random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """A model's folder as for a card, but for the sizes."""
+    from bench import checkpoints
+    from workers.tiny import qwen, sdxl, wan
+
+    sdxl.write_config(tmp_path / "config" / "sdxl")
+    wan.write_config(tmp_path / "config" / "wan")
+    monkeypatch.setattr(checkpoints, "CONFIG_DIR", tmp_path / "config")
+    monkeypatch.setattr("workers.engines.sdxl.load.config_for", lambda checkpoint: tmp_path / "config" / "sdxl")
+    monkeypatch.setattr(checkpoints, "TRUE", {**qwen.SIZE, "vocab_size": 512, "tie_word_embeddings": False})
+    return lambda model: checkpoints.ready(model, tmp_path, "cpu", small=False)
+
+
+@pytest.mark.pipelines
+@pytest.mark.parametrize("model", ["sdxl", "wan", "qwen"])
+def test_a_start_with_random_weights_is_measured_by_phase(random_weights: Callable[[str], Path], model: str) -> None:
+    from bench import loading
+
+    home = random_weights(model)
+    facts = loading.measure(model, "again", home, "cpu", None, time.monotonic() - 1)
+    phases = ("process", "read", "rest", "fuse", "warm_up")
+    assert facts["process"] >= 1
+    assert facts["ready"] == pytest.approx(sum(facts[phase] for phase in phases), abs=0.01)
+    row = cells(loading.row(model, "again", facts))
+    assert len(row) == len(loading.COLUMNS)
+    assert row[0] == f"{model}, again"
+
+
+@pytest.mark.pipelines
+def test_random_weights_are_written_as_the_formats_own_library_reads_them(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from bench.checkpoints import save
+
+    state = {"half": torch.empty(7, 3, device="meta"), "full": torch.empty(5, device="meta")}
+    save(tmp_path / "new", state, lambda name: torch.float32 if name == "full" else torch.bfloat16, "cpu")
+    found = load_file(tmp_path / "new")
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in found.items()} == {
+        "half": (torch.bfloat16, (7, 3)),
+        "full": (torch.float32, (5,)),
+    }
+    assert all(0 < tensor.float().abs().mean() < 0.1 for tensor in found.values())

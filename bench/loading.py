@@ -1,0 +1,221 @@
+"""From the start of a process to a model that is ready for jobs, by phase: `python -m bench.loading`.
+
+Every start is a process of its own, which loads a checkpoint of the true size with random weights out of `--folder`:
+`first` with nothing compiled, `again` with what that kept, both with the files in the page cache; `cold` after they
+were put out of it (posix_fadvise), so that they come from the disk, and without warming up; `plain` as `cold` is, but
+out of the page cache and by what the libraries offer for loading. Without a card, or with `--small`, small weights
+stand in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workers.card import gpu
+
+STARTS = ("first", "again", "cold", "plain")
+GOALS = {"sdxl": 8, "wan": 15, "qwen": 10}
+"""Seconds to ready, files in the page cache, compiled code kept, on an H200."""
+
+COLUMNS = (
+    "model, start",
+    "GB",
+    "python, torch, card",
+    "reading",
+    "GB/s",
+    "libraries, building",
+    "fusing",
+    "warm-up",
+    "ready",
+)
+
+
+def start(model: str, how: str, home: Path, cache: Path, small: bool) -> dict[str, Any] | None:
+    """Seconds by phase of a process that starts now; None where it failed."""
+    command = [sys.executable, "-m", "bench.loading", "--child", model, "--how", how, "--folder", str(home)]
+    command += ["--cache", str(cache), "--began", str(time.monotonic())]
+    environment = {**(gpu.GROW_IN_PLACE if model == "sdxl" else {}), **os.environ}
+    done = subprocess.run(command + ["--small"] * small, env=environment, stdout=subprocess.PIPE, text=True)
+    return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
+
+
+def row(model: str, how: str, facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return f"| {model}, {how}: failed |"
+    goal = f" (goal {GOALS[model]})" if how == "again" else ""
+    rate = facts["gb"] / facts["read"] if facts.get("read") else None
+    figures = [facts["gb"], facts["process"], facts.get("read"), rate, facts["rest"], facts.get("fuse")]
+    cells = ["" if figure is None else f"{figure:.2f}" for figure in (*figures, facts.get("warm_up"))]
+    shapes = facts.get("shapes")
+    cells[-1] += f" ({' + '.join(f'{seconds:.1f}' for seconds in shapes)})" if shapes else ""
+    return "| " + " | ".join([f"{model}, {how}", *cells, f"**{facts['ready']:.2f}**{goal}"]) + " |"
+
+
+class Laps:
+    """Seconds since the process began, and since the last look."""
+
+    def __init__(self, began: float) -> None:
+        self._began = self._last = began
+
+    def lap(self) -> float:
+        last, self._last = self._last, time.monotonic()
+        return self._last - last
+
+    @property
+    def all(self) -> float:
+        return self._last - self._began
+
+
+def measure(model: str, how: str, home: Path, device: str, cache: Path | None, began: float) -> dict[str, Any]:
+    """A child's whole life."""
+    import torch
+
+    laps = Laps(began)
+    if gpu.on_card(device):
+        torch.zeros(1, device=device)
+    facts: dict[str, Any] = {"process": laps.lap()}
+    if how == "plain":
+        from bench.plain import PLAIN
+
+        kept = PLAIN[model](home, device)
+        _wait(device)
+        return {**facts, "gb": _gigabytes(kept), "rest": laps.lap(), "ready": laps.all}
+    return {**facts, **_ours(model, how, home, device, cache, laps)}
+
+
+def _ours(model: str, how: str, home: Path, device: str, cache: Path | None, laps: Laps) -> dict[str, Any]:
+    from structlog.testing import capture_logs
+
+    from workers.watch import Watch
+
+    made = ENGINES[model](home, device, cache)
+    fused: list[float] = []
+    adopt = made.adopt
+
+    def adopted(*parts: Any) -> None:
+        began = time.monotonic()
+        adopt(*parts)
+        _wait(device)
+        fused.append(time.monotonic() - began)
+
+    made.adopt = adopted
+    with capture_logs() as events:
+        made.load(Watch())
+        _wait(device)
+    read = [event for event in events if event["event"] == "weights read"]
+    facts: dict[str, Any] = {part: sum(event[of] for event in read) for part, of in (("gb", "gb"), ("read", "seconds"))}
+    facts |= {"fuse": fused[0], "rest": laps.lap() - facts["read"] - fused[0]}
+    if how != "cold":
+        facts |= {"shapes": _shapes_warmed_up(made, device) if model == "wan" else [], "warm_up": 0.0}
+        made.warm_up(Watch())
+        _wait(device)
+        facts["warm_up"] = laps.lap()
+    return {**facts, "ready": laps.all}
+
+
+def _shapes_warmed_up(made: Any, device: str) -> list[float]:
+    """Seconds of each shape; warming up afterwards has nothing left to do."""
+    from workers.watch import Watch
+
+    seconds = []
+    shapes, made._warm_up_shapes = made._warm_up_shapes, []
+    for shape in shapes:
+        began = time.monotonic()
+        made._practise(shape, Watch())
+        _wait(device)
+        seconds.append(time.monotonic() - began)
+    return seconds
+
+
+def _sdxl(home: Path, device: str, cache: Path | None) -> Any:
+    from workers.engines.sdxl import SdxlEngine
+    from workers.tiny.sdxl import CHECKPOINT
+
+    return SdxlEngine(home / CHECKPOINT, device=device, cache=cache)
+
+
+def _wan(home: Path, device: str, cache: Path | None) -> Any:
+    from workers.engines.wan import WanEngine
+    from workers.tiny.wan import FOLDER
+
+    width, height, clip = (480, 832, 81) if gpu.on_card(device) else (64, 112, 5)
+    shapes = [(*size, frames) for frames in (1, clip) for size in ((width, height), (height, width))]
+    return WanEngine(home / FOLDER, device=device, cache=cache, warm_up_shapes=shapes)
+
+
+def _qwen(home: Path, device: str, cache: Path | None) -> Any:
+    from workers.engines.qwen.engine import QwenEnhancer
+    from workers.engines.qwen.snapshot import find_snapshot
+    from workers.prompting.rules import load_rules
+
+    snapshot = find_snapshot(home, "instruct")
+    return QwenEnhancer(snapshot, device=device, variant="instruct", rules=load_rules().enhance, cache=cache)
+
+
+ENGINES: dict[str, Callable[[Path, str, Path | None], Any]] = {"sdxl": _sdxl, "wan": _wan, "qwen": _qwen}
+
+
+def _wait(device: str) -> None:
+    if gpu.on_card(device):
+        gpu.synchronize(device)
+
+
+def _gigabytes(models: list[Any]) -> float:
+    return sum(tensor.nbytes for model in models for tensor in model.parameters()) / 1e9
+
+
+def table(asked: argparse.Namespace, folder: Path, cache: Path) -> None:
+    import torch
+
+    from bench import checkpoints
+    from bench.frame import say
+
+    device = "cpu" if asked.small else gpu.pick_device()
+    small = not gpu.on_card(device)
+    weights = "small weights: the figures show only that it runs" if small else "seconds by phase"
+    say(f"{gpu.card_name(device)}, torch {torch.__version__}, {os.cpu_count()} cores; {weights}.", "")
+    say("| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|")
+    for model in asked.models:
+        home = checkpoints.ready(model, folder, device, small=small)
+        if not small:
+            gpu.empty()
+        for how in asked.starts:
+            if how == "cold":
+                checkpoints.evict(home)
+            say(row(model, how, start(model, how, home, cache, small)))
+        if asked.delete:
+            shutil.rmtree(home)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--folder", type=Path, help="where checkpoints are kept between runs; default: nowhere")
+    parser.add_argument("--cache", type=Path, help="where compiled code is kept between runs; default: nowhere")
+    parser.add_argument("--models", nargs="*", choices=tuple(GOALS), default=tuple(GOALS))
+    parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
+    parser.add_argument("--delete", action="store_true", help="each model's checkpoint after its last start")
+    parser.add_argument("--child", choices=tuple(GOALS), help=argparse.SUPPRESS)
+    parser.add_argument("--how", choices=STARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        device = "cpu" if asked.small else "cuda"
+        print(json.dumps(measure(asked.child, asked.how, asked.folder, device, asked.cache, asked.began)))
+        return
+    with tempfile.TemporaryDirectory() as nowhere:
+        table(asked, asked.folder or Path(nowhere), asked.cache or Path(nowhere) / "compiled")
+
+
+if __name__ == "__main__":
+    main()
