@@ -65,6 +65,26 @@ def test_of_blocked_jobs_nothing_is_left_anywhere(pod, stack):
     assert (lines["G1"]["rule"], lines["G3"]["rule"]) == ("minor_sexual", "explicit_sfw")
 
 
+def parked(stack) -> bool:
+    return ask(stack, "HVALS", "wan_queue:inflight") == ["0", "0"]
+
+
+def test_of_blocked_jobs_nothing_is_left_while_their_callback_waits(pod, stack):
+    refused = stack.double_faults.add("error", path="/functions/v1/*", contains='"failed"', retry_after=3_600)
+    at = pod(evil_explicit="0.97", log_dir="logs")
+    jobs = [submit(stack, REFUSED, reference_image_url=f"https://{PLANTED}.example/a.png"), submit(stack, FINE)]
+    at.wait_until(lambda: refused.struck == len(jobs) and parked(stack))
+    assert PLANTED not in left_in_redis(stack)
+    assert PLANTED.encode() not in left_on_disk(at)
+    stack.double_faults.clear()
+    end_leases(stack)
+    at.wait_until(lambda: all(terminal(stack, job) for job in jobs))
+    assert at.end() == 0
+    assert {told["error_type"] for job in jobs for told in terminal(stack, job)} == {"policy"}
+    assert ask(stack, "HLEN", "wan_queue:bodies") == 0
+    assert at.generations() == 1
+
+
 def test_the_search_finds_what_is_left_of_jobs_that_were_made(pod, stack):
     """So that the test above can fail."""
     stack.double_faults.add("error", path="/storage/v1/object/*", status=503)

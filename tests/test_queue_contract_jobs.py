@@ -61,6 +61,29 @@ def test_a_remembered_result_comes_with_the_next_claim(world: World, queue: Any)
     assert claimed(queue).result == record | {"delivered": False}
 
 
+@pytest.mark.parametrize("ending", ["release", "park"])
+def test_a_remembered_result_may_take_the_place_of_the_body(world: World, queue: Any, ending: str) -> None:
+    body = job()
+    queue.push(body)
+    left = json.dumps({"id": id_of(body)})
+    assert queue.remember(claimed(queue, "a").token, id_of(body), {"status": "failed"}, left)
+    ENDINGS[ending](queue, "a")
+    world.pass_time(LEASE + 1)
+    claim = claimed(queue)
+    assert (claim.body, claim.result) == (left, {"status": "failed", "delivered": False})
+
+
+def test_without_a_claim_nothing_takes_the_place_of_a_body(world: World, queue: Any) -> None:
+    body = job()
+    queue.push(body)
+    claimed(queue, "a")
+    world.pass_time(LEASE + 1)
+    assert claimed(queue, "b").body == body
+    assert not queue.remember("a", id_of(body), {"status": "failed"}, "{}")
+    queue.release("b", counted=False)
+    assert claimed(queue).body == body
+
+
 def test_an_acknowledged_result_is_marked_delivered_and_kept_for_copies(queue: Any) -> None:
     body = job()
     queue.push(body)

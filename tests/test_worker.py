@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -170,6 +172,29 @@ def test_a_callback_that_must_wait_long_is_parked_and_costs_no_attempt(bench, mo
     assert len(at.ends(2)) == 2
     assert len(at.engine.made) == 1
     assert at.outbox.find(job) is None
+
+
+def test_of_a_blocked_job_only_its_end_is_left_while_its_callback_waits(bench):
+    now = [0.0]
+    queue, told = MemoryQueue(clock=lambda: now[0]), CallbackRecorder([Verdict("retry", "503", retry_after=600.0)])
+    first = bench(queue=queue, callbacks=told)
+    (job,) = first.push(payload(prompt="a minor, nsfw", metadata={"seen": "a red bicycle"}))
+    wait_until(lambda: told.outcomes and first.is_settled())
+    first.finish()
+    now[0] = 700.0
+    left = queue.claim("a" * 32).claim
+    assert json.loads(left.body) == {"id": job, "user_id": USER}
+    queue.release("a" * 32, counted=False)
+    again = bench(queue=queue)
+    assert [replace(each, metadata={}) for each in again.ends()] == [replace(told.outcomes[0], metadata={})]
+    assert (again.callbacks.outcomes[0].error_type, again.engine.made) == ("policy", [])
+
+
+def test_what_is_left_of_a_blocked_job_is_never_made(bench):
+    at = bench()
+    at.push(Report.of_failure(str(uuid.uuid4()), Rejected("No.", code="policy")).instead_of(payload()))
+    (outcome,) = at.ends()
+    assert (outcome.status, at.engine.made) == ("failed", [])
 
 
 def test_a_batch_is_said_twice_where_rows_may_appear_late(bench, monkeypatch):

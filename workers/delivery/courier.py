@@ -187,8 +187,8 @@ class Courier:
         await self._insist(watch, "queue", self._way.leases.confirm, claim.token)
 
     async def _remember(self, claim: Claim, report: Report, watch: Watch) -> None:
-        job_id, record = report.outcome.job_id, report.record()
-        if not await self._insist(watch, "queue", self._way.queue.remember, claim.token, job_id, record):
+        facts = (report.outcome.job_id, report.record(), report.instead_of(claim.body))
+        if not await self._insist(watch, "queue", self._way.queue.remember, claim.token, *facts):
             raise ClaimLost
 
     async def _park(self, claim: Claim, delay: float, watch: Watch) -> None:

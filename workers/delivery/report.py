@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from workers.claim import Claim
 from workers.errors import Rejected
 from workers.job import Delivery, Outcome
+from workers.payload import find_user
 from workers.records import known
 
 
@@ -30,9 +32,18 @@ class Report:
         return Report(outcome, user_id="", bury=bury)
 
     @property
+    def is_blocked(self) -> bool:
+        return self.outcome.error_type == "policy"
+
+    @property
     def kept(self) -> str | None:
         """Why the job goes to the dead list, if it does. The words of one that a gate blocked are kept nowhere."""
-        return None if self.outcome.error_type == "policy" else self.bury
+        return None if self.is_blocked else self.bury
+
+    def instead_of(self, body: str) -> str:
+        """What takes the place of a blocked job's message while its callback waits, "" for any other job: who is to
+        hear of it, and no type, so that nothing can be made of it any more."""
+        return json.dumps({"id": self.outcome.job_id, "user_id": find_user(body)}) if self.is_blocked else ""
 
     def record(self) -> dict[str, Any]:
         """As JSON, for `q:result:{job}`."""

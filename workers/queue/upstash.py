@@ -86,9 +86,10 @@ class UpstashQueue:
             lost, cancelled, waiting, since = self._scripts.run("beat", self._lease, self._take_from, *fields)
             return BeatReply(frozenset(lost), frozenset(cancelled), int(waiting), _seconds(since))
 
-    def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool:
-        """Keep a job's result for a day, not yet delivered; the next claim of the job brings it along."""
-        return self._count("remember", token, job_id, _json(covered_result(self._veil, result))) == 1
+    def remember(self, token: str, job_id: str, result: Mapping[str, Any], body: str = "") -> bool:
+        """Keep a job's result for a day, not yet delivered; the next claim of the job brings it along, with `body` in
+        the place of its own where one is given."""
+        return self._count("remember", token, job_id, _json(covered_result(self._veil, result)), body) == 1
 
     def is_delivered(self, job_id: str) -> bool:
         """Whether the end of this job was accepted within the last day."""

@@ -94,8 +94,9 @@ class MemoryQueue:
         )
 
     @_served
-    def remember(self, token: str, job_id: str, result: Mapping[str, Any]) -> bool:
-        if token in self._held:
+    def remember(self, token: str, job_id: str, result: Mapping[str, Any], body: str = "") -> bool:
+        if held := self._held.get(token):
+            self._held[token] = replace(held, job=replace(held.job, body=body or held.job.body))
             self.results[job_id] = {**result, "delivered": False}
             self.progress.pop(job_id, None)
         return token in self._held
