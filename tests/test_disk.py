@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.guarding import audited, guarded
 from tests.pod import ask, end_leases
 from tests.support import wait_until
 from tests.workbench import Bench, payload
@@ -106,6 +107,53 @@ def test_nothing_is_claimed_over_the_quota_and_the_worker_goes_on_when_there_is_
     shutil.rmtree(full)
     assert bench.ends()[0].status == "completed"
     assert bench.worker.between == "idle"
+
+
+@pytest.fixture
+def without_audit(tmp_path) -> Callable[..., tuple[Bench, Callable[[], None]]]:
+    """A worker whose audit cannot be written, and what heals that."""
+    away = tmp_path / "away"
+
+    def start(**parts) -> tuple[Bench, Callable[[], None]]:
+        at = Bench(tmp_path, guards=guarded(tmp_path, **parts))
+        (tmp_path / "audit").rename(away)
+        (tmp_path / "audit").touch()
+
+        def heal() -> None:
+            (tmp_path / "audit").unlink()
+            away.rename(tmp_path / "audit")
+
+        return at, heal
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("prompt", "explicit", "gate"), [("a minor, nsfw", 0.0, "G1"), ("a red bicycle", 0.9, "G3")], ids=["G1", "G3"]
+)
+def test_a_refusal_waits_until_it_can_be_written_down(without_audit, tmp_path, monkeypatch, prompt, explicit, gate):
+    monkeypatch.setattr("workers.claiming.BACK_OFF", (0.02,))
+    monkeypatch.setattr("workers.delivery.courier.RETRY_AFTER", 0.02)
+    at, heal = without_audit(explicit=explicit)
+    at.start().push(payload(prompt=prompt))
+    wait_until(lambda: at.worker.between == "unready")
+    assert (at.callbacks.outcomes, at.storage.objects) == ([], {})
+    heal()
+    (outcome,) = at.ends()
+    assert (outcome.status, outcome.error_type, at.queue.dead()) == ("failed", "policy", [])
+    assert [line["gate"] for line in audited(tmp_path, "blocked")] == [gate]
+    assert at.finish() == 0
+
+
+def test_a_job_that_could_not_be_written_down_is_not_blamed(without_audit, tmp_path, monkeypatch):
+    monkeypatch.setattr("workers.claiming.BACK_OFF", (0.02,))
+    at, heal = without_audit()
+    at.start().push(payload())
+    wait_until(lambda: at.worker.between == "unready")
+    heal()
+    (outcome,) = at.ends()
+    assert (outcome.status, outcome.metadata["attempt"]) == ("completed", 1)
+    assert at.finish() == 0
 
 
 # Real processes

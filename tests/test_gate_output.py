@@ -12,7 +12,7 @@ import pytest
 from tests.guarding import ADULT, audited, guarded
 from tests.workbench import Bench, payload
 from workers.claim import Claim
-from workers.errors import EngineBroken
+from workers.errors import EngineBroken, Unrecorded
 from workers.job import Job, Output
 from workers.loras import LoraFile
 from workers.payload import parse
@@ -126,12 +126,19 @@ class MadeJob:
     metadata: dict = field(default_factory=lambda: {"rating": "sfw", "seeds": [7], "prompt": "a red bicycle"})
 
 
-def test_a_block_that_cannot_be_written_down_is_a_block(tmp_path):
+def test_a_block_is_decided_once_it_can_be_written_down_and_nothing_passes_before(tmp_path):
     guards = guarded(tmp_path, explicit=0.9)
     (tmp_path / "audit").rename(tmp_path / "elsewhere")
     (tmp_path / "audit").touch()
+    with pytest.raises(Unrecorded):
+        guards.inspection.look(MadeJob(), output())
+    assert guards.gate.problem() == "the audit cannot be written: File exists"
+    (tmp_path / "audit").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "audit")
+    assert guards.gate.problem() is None
     with pytest.raises(Blocked):
         guards.inspection.look(MadeJob(), output())
+    assert [line["event"] for line in audited(tmp_path)] == ["resumed", "blocked"]
 
 
 def test_any_number_of_threads_may_look(tmp_path):

@@ -21,6 +21,10 @@ class Interrupted(Exception):
     """This process is asked to stop: the claim goes back to the head of the queue, uncounted."""
 
 
+class Unrecorded(Exception):
+    """What was decided cannot be written down, so it is not decided: the claim goes back, uncounted."""
+
+
 class Cancelled(Exception):
     """The user withdrew the job: free the card, acknowledge, no callback."""
 

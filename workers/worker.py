@@ -14,7 +14,7 @@ from workers.claiming import Claimer
 from workers.delivery.dispatch import Dispatch
 from workers.delivery.outbox import Outbox
 from workers.endings import GAVE_UP, MAX_ATTEMPTS, Case, Endings, Queue
-from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected
+from workers.errors import Cancelled, ClaimLost, EngineBroken, Interrupted, Rejected, Unrecorded
 from workers.job import WRITTEN, Job
 from workers.lease import Leases
 from workers.logs import log
@@ -106,7 +106,7 @@ class Worker:
     def _turn(self) -> None:
         self.watch, self.job_id, self.job_type = Watch(), None, None
         self._at.maker.tidy()
-        problem = self._at.outbox.problem()
+        problem = self._at.outbox.problem() or self._at.maker.gate.problem()
         self.between = "unready" if problem else "idle"
         if problem or not self._at.dispatch.has_room:
             self._at.claimer.give_back()
@@ -136,7 +136,7 @@ class Worker:
             handed_over = self._handle(claim, self.watch)
         except Rejected as error:
             handed_over = self._endings.reject(self._case(claim), error)
-        except Interrupted:
+        except (Interrupted, Unrecorded):
             self._endings.release(self._case(claim), counted=False)
         except Cancelled:
             handed_over = self._endings.withdraw(self._case(claim))

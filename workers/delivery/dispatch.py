@@ -13,7 +13,7 @@ from workers.delivery.courier import Courier
 from workers.delivery.outbox import Sealed, volume_fault
 from workers.delivery.parcel import Errand, Parcel, Way
 from workers.delivery.report import Report
-from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable
+from workers.errors import Cancelled, ClaimLost, Rejected, Unreachable, Unrecorded
 from workers.lease import THREAD_DIED
 from workers.logs import describe, log
 from workers.watch import Watch
@@ -144,6 +144,8 @@ class Dispatch:
             if error.code == "policy":
                 log.warning("rejected", job=job_id, type=errand.job_type, reason=error.sentence)
             report = Report.of_failure(job_id, error, errand.job_type, bury)
+        except Unrecorded:
+            await self._courier.retry(claim, counted=False)
         except asyncio.CancelledError:
             await self._courier.release(claim)
             log.info("released", job=job_id, phase="delivery")

@@ -8,8 +8,6 @@ keeps its chain: the others of its name then begin one of their own, so that not
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import heapq
 import hmac
@@ -19,22 +17,21 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workers.logs import log
+from workers.safety.alone import alone
 
 FILE_BYTES = 16 * 2**20
 START = "0" * 64
 KEY_FILE = "key"
 DIGITS = 32
-TORN, APART = "torn", "apart"
+TORN, APART, RESUMED = "torn", "apart", "resumed"
 PATIENCE = 10.0
 """Seconds to wait for another process of the same name, whose turn takes as long as one write to disk."""
 
-PAUSE = 0.01
 _NAME = re.compile(r"[^A-Za-z0-9@._-]")
 Record = dict[str, Any]
 
@@ -65,7 +62,7 @@ def load_key(folder: Path, given: str | None) -> Key:
 
 
 def _make_key(file: Path) -> None:
-    with _alone(file.parent, KEY_FILE, PATIENCE):
+    with alone(file.parent, KEY_FILE, PATIENCE):
         if not file.exists():
             made = file.with_name(f".{KEY_FILE}.new")
             made.touch(0o600)
@@ -89,7 +86,7 @@ class Chain:
     ) -> None:
         self.name = _NAME.sub("_", name)
         self._folder, self._key, self._limit, self._patience, self._clock = folder, key, limit, patience, clock
-        self._lock, self._apart = threading.Lock(), False
+        self._lock, self._apart, self._failing = threading.Lock(), False, False
         self._end: tuple[Path, int, int, str] | None = None
 
     def mac(self, text: str) -> str:
@@ -99,13 +96,31 @@ class Chain:
         """Append one line and force it to disk. Raises `OSError`: then nothing was decided."""
         with self._lock:
             try:
-                return self._write(event, facts)
-            except TimeoutError:
-                log.error("audit lock held", chain=self.name, seconds=self._patience)
-                if self._apart:
-                    raise
-                self._part()
-                return self._write(event, facts)
+                record = self._write_in_time(event, facts)
+            except OSError:
+                self._failing = True
+                raise
+            self._failing = False
+            return record
+
+    def problem(self) -> str | None:
+        """Why nothing can be written, if the last line could not be and another one cannot either."""
+        try:
+            if self._failing:
+                self.write(RESUMED)
+        except OSError as error:
+            return f"the audit cannot be written: {error.strerror}"
+        return None
+
+    def _write_in_time(self, event: str, facts: Mapping[str, Any]) -> Record:
+        try:
+            return self._write(event, facts)
+        except TimeoutError:
+            log.error("audit lock held", chain=self.name, seconds=self._patience)
+            if self._apart:
+                raise
+            self._part()
+            return self._write(event, facts)
 
     def _part(self) -> None:
         """Go on in a chain of this process's own, which begins by saying so."""
@@ -114,7 +129,7 @@ class Chain:
         self._write(APART, {"chain": left})
 
     def _write(self, event: str, facts: Mapping[str, Any]) -> Record:
-        with _alone(self._folder, self.name, self._patience):
+        with alone(self._folder, self.name, self._patience):
             path, number, last = self._find_end()
             record = self._record(number + 1, last, event, facts)
             _append(path, _line(record))
@@ -221,25 +236,3 @@ def _append(path: Path, line: bytes) -> None:
         descriptor = os.open(path.parent, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
-
-
-@contextmanager
-def _alone(folder: Path, name: str, patience: float) -> Iterator[None]:
-    """No other process is within, by a lock that a killed one lets go of. Raises `TimeoutError` where one that is not
-    killed does not."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("ab") as lock:
-        deadline = time.monotonic() + patience
-        while not _locked(lock.fileno()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "another process does not let go of its lock")
-            time.sleep(PAUSE)
-        yield
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
-from workers.errors import Rejected
+from workers.errors import Rejected, Unrecorded
+from workers.logs import describe, log
 
 Gate = Literal["G1", "G2", "G3"]
 REQUEST = "This request is not allowed by the content rules."
@@ -23,3 +26,13 @@ class Blocked(Rejected):
         self.gate = gate
         self.rule = rule
         self.facts = facts
+
+
+@contextmanager
+def recording(job_id: str) -> Iterator[None]:
+    """What cannot be written down within is not decided. Raises `Unrecorded`."""
+    try:
+        yield
+    except OSError as fault:
+        log.error("audit failed", job=job_id, **describe(fault))
+        raise Unrecorded from None

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from workers.errors import EngineBroken
 from workers.job import Job, Rating, SamplingParams
-from workers.logs import describe, log
 from workers.safety.audit import Chain
-from workers.safety.block import ADULT, REQUEST, Blocked
+from workers.safety.block import ADULT, REQUEST, Blocked, recording
 from workers.safety.lexicon import Lexicon
 from workers.safety.output import Screen
 from workers.safety.prompt import Wording, judge
@@ -51,6 +50,10 @@ class SafetyGate:
         if self.screen.broken:
             raise EngineBroken("a safety scorer failed", exit_code=UNFIT)
 
+    def problem(self) -> str | None:
+        """Why nothing can be decided now, after something could not be written down."""
+        return self.audit.problem()
+
     def blocked(self) -> list[str]:
         """The prompts of jobs that were blocked since this was asked last: no cache may keep them."""
         return [self.screen.blocked.popleft() for _ in range(len(self.screen.blocked))]
@@ -74,17 +77,17 @@ class SafetyGate:
             self.references.admit(job, rating, pictures)
 
     def admitted(self, job: Job, rating: Rating, params: SamplingParams) -> None:
-        """A job passed and is about to be made, with these prompts. Raises `OSError`: what cannot be written down is
+        """A job passed and is about to be made, with these prompts. Raises `Unrecorded`: what cannot be written down is
         not made."""
         pictures = params.guide.pictures if params.guide else {}
-        self.audit.write(
-            "admitted",
-            **self._facts(job, rating),
-            shown=self.audit.mac(params.prompt),
-            shown_negative=self.audit.mac(params.negative_prompt),
-            seeds=list(params.seeds),
-            references={role: picture.sha256 for role, picture in pictures.items()},
-        )
+        facts = self._facts(job, rating) | {
+            "shown": self.audit.mac(params.prompt),
+            "shown_negative": self.audit.mac(params.negative_prompt),
+            "seeds": list(params.seeds),
+            "references": {role: picture.sha256 for role, picture in pictures.items()},
+        }
+        with recording(job.id):
+            self.audit.write("admitted", **facts)
 
     def _refused(self, job: Job, rating: Rating, blocked: Blocked) -> None:
         self.screen.blocked.append(job.prompt)
@@ -107,12 +110,10 @@ class SafetyGate:
 
 @contextmanager
 def _audited(write: Callable[[Job, Rating, Blocked], None], job: Job, rating: Rating) -> Iterator[None]:
-    """A refusal within is written down; one that cannot be is a refusal all the same."""
+    """A refusal within is written down, else nothing is refused yet. Raises `Unrecorded` then."""
     try:
         yield
     except Blocked as blocked:
-        try:
+        with recording(job.id):
             write(job, rating, blocked)
-        except OSError as fault:
-            log.error("audit failed", job=job.id, **describe(fault))
         raise

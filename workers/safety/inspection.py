@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from workers.job import Artifact, Output, Rating
-from workers.logs import describe, log
 from workers.safety.audit import Chain
-from workers.safety.block import Blocked
+from workers.safety.block import Blocked, recording
 from workers.safety.output import Scan, Screen, rounded
 from workers.safety.registry import Entry, Registry
 
@@ -41,7 +40,7 @@ class Inspection:
     clock: Callable[[], float] = time.time
 
     def look(self, made: Made, output: Output) -> Scan:
-        """Raises `Blocked`."""
+        """Raises `Blocked`, or `Unrecorded` where that could not be written down."""
         try:
             return self.screen.look(output, _rating(made))
         except Blocked as blocked:
@@ -55,7 +54,7 @@ class Inspection:
         return blocked
 
     def record(self, made: Made, job_type: str, artifacts: Sequence[Artifact], scans: Sequence[Scan]) -> None:
-        """Write down what is about to leave. Raises `OSError` or `sqlite3.Error`: then it does not."""
+        """Write down what is about to leave. Raises `Unrecorded` or `sqlite3.Error`: then it does not."""
         found = {scan.index: scan for scan in scans}
         entries = [self._entry(made, job_type, artifact, found[artifact.index]) for artifact in artifacts]
         outputs = [
@@ -67,7 +66,8 @@ class Inspection:
             }
             for e in entries
         ]
-        self.audit.write("made", **self._facts(made), outputs=outputs)
+        with recording(made.job_id):
+            self.audit.write("made", **self._facts(made), outputs=outputs)
         self.registry.add(entries)
 
     def _entry(self, made: Made, job_type: str, artifact: Artifact, scan: Scan) -> Entry:
@@ -84,11 +84,9 @@ class Inspection:
 
     def _refused(self, made: Made, blocked: Blocked) -> None:
         self.screen.blocked.append(str(made.metadata.get("original_prompt", "")))
-        try:
-            facts = {**self._facts(made), **blocked.facts}
+        facts = {**self._facts(made), **blocked.facts}
+        with recording(made.job_id):
             self.audit.write("blocked", **facts, gate=blocked.gate, rule=blocked.rule)
-        except OSError as fault:
-            log.error("audit failed", job=made.job_id, **describe(fault))
 
     def _facts(self, made: Made) -> dict[str, Any]:
         known = made.metadata
