@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +18,8 @@ WEIGHTS = Path(__file__).with_name("weights")
 MODELS = ("sdxl", "qwen", "wan")
 SUMS = "SHA256SUMS"
 REPORT = "report.json"
+LEARNING = 0.95
+"""Part of the minutes for learning; in the rest weights are written."""
 
 app = typer.Typer(help="Small models with a meaning.", no_args_is_help=True)
 
@@ -39,7 +40,7 @@ def train(
     seed: int = 0,
 ) -> None:
     """Learn and export. The same seed, device and steps give the same weights, but for rounding."""
-    from toys.loop import load_plans
+    from toys.loop import load_plans, within
 
     quiet_libraries()
     chosen = pick_device(device)
@@ -47,7 +48,8 @@ def train(
     for model in only or MODELS:
         plans = load_plans(chosen)
         if minutes is not None:
-            plans = _within(minutes, {name: plan for name, plan in plans.items() if name.startswith(model)})
+            learning = {name: plan for name, plan in plans.items() if name.startswith(model)}
+            plans = within(LEARNING * minutes, learning)
         _note(out, _train(model, work, chosen, plans, seed, out))
     write_manifest(out)
     write_sums(out)
@@ -101,12 +103,6 @@ def _train(model: str, work: Path, device: str, plans: Any, seed: int, out: Path
     networks, reports = maker.train(work, device, plans, seed)
     maker.export(networks, out)
     return dict(reports)
-
-
-def _within(minutes: float, plans: dict[str, Any]) -> dict[str, Any]:
-    """Every stage its share of the minutes, by what it does in steps and examples."""
-    weight = {name: plan.steps * plan.batch for name, plan in plans.items()}
-    return {name: replace(plan, minutes=minutes * weight[name] / sum(weight.values())) for name, plan in plans.items()}
 
 
 def _note(out: Path, reports: dict[str, Any]) -> None:

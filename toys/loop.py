@@ -1,4 +1,4 @@
-"""The training loop that all toys share: AdamW, warm-up and cosine, a running mean of the weights, checkpoints."""
+"""The training loop that all toys share: warm-up and cosine, a running mean of the weights, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,33 +12,63 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toys.steps import adam, set_rate, stepper
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 WARM_STEPS = 100
 MEAN_DECAY = 0.998
-CLIP = 1.0
-SAVE_EVERY = 60.0
-SAY_EVERY = 50
+SAVE_EVERY, SAY_EVERY = 60.0, 5.0
+"""Seconds."""
+READ_EVERY = 20
+"""Steps after which the loss is read and the clock counts: a card has done what it was given by then."""
 SMOOTH = 0.98
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`steps` of `batch` examples, while `rate` falls to nothing; `minutes`, where given, may end it sooner."""
+    """`steps` of `batch` examples, while `rate` falls to nothing; `minutes`, where given, may end it sooner. Where all
+    stages must be through by `deadline`, of the monotonic clock, this one takes `share` of what is left when it
+    begins."""
 
     name: str
     steps: int
     rate: float
     batch: int
     minutes: float | None = None
+    deadline: float | None = None
+    share: float = 1.0
+
+    def begun(self, seconds: float) -> Plan:
+        """With the minutes it has, counted with the seconds that it took before an interruption."""
+        if self.deadline is None:
+            return self
+        left = max(0.0, self.deadline - time.monotonic())
+        return replace(self, minutes=(seconds + self.share * left) / 60)
 
 
 def load_plans(device: str) -> dict[str, Plan]:
     """Stage -> plan, for "cpu" or "cuda"."""
     tables = tomllib.loads(Path(__file__).with_name("plans.toml").read_text(encoding="utf-8"))[device]
     return {name: Plan(name, **table) for name, table in tables.items()}
+
+
+def on_card(device: str) -> bool:
+    """Whether pictures and words are kept in a stock on the device, or drawn for each batch."""
+    return device.startswith("cuda")
+
+
+def within(minutes: float, plans: Mapping[str, Plan]) -> dict[str, Plan]:
+    """Stages that are through together in these minutes from now, whatever comes between them: each has its part by
+    the minutes of its plan, or else by what it does in steps and examples."""
+    deadline, weights = time.monotonic() + 60 * minutes, [p.minutes or p.steps * p.batch for p in plans.values()]
+    shares = [weight / sum(weights[number:]) for number, weight in enumerate(weights)]
+    return {
+        name: replace(plan, deadline=deadline, share=share)
+        for (name, plan), share in zip(plans.items(), shares, strict=True)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +79,20 @@ class Chance:
     noise: torch.Generator
 
 
-Loss = Callable[[Chance], "Tensor"]
+Feed = Callable[[Chance], "tuple[Tensor, ...]"]
+"""What one step learns from."""
+Loss = Callable[..., "Tensor"]
+"""Of what was fed, and of nothing else that changes from step to step: a card repeats it without asking again."""
 Report = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`alike` are batches of a few shapes only: for each a card's step is recorded once."""
+
+    feed: Feed
+    loss: Loss
+    alike: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +105,39 @@ class _At:
     done: bool = False
 
     def part(self, plan: Plan) -> float:
-        by_time = self.seconds / 60 / plan.minutes if plan.minutes else 0.0
+        by_time = 0.0 if plan.minutes is None else self.seconds / 60 / max(plan.minutes, 1e-9)
         return min(1.0, max(self.step / plan.steps, by_time))
 
-    def next(self, loss: float, seconds: float, plan: Plan) -> _At:
-        smooth = SMOOTH * self.loss + (1 - SMOOTH) * loss if self.step else loss
-        now = _At(self.step + 1, seconds, smooth)
+    def next(self, seconds: float, plan: Plan) -> _At:
+        now = replace(self, step=self.step + 1, seconds=seconds)
         return replace(now, done=now.part(plan) >= 1)
 
 
-def fit(modules: Mapping[str, nn.Module], loss: Loss, plan: Plan, folder: Path, seed: int = 0) -> Report:
+def fit(modules: Mapping[str, nn.Module], task: Task, plan: Plan, folder: Path, seed: int = 0) -> Report:
     """Train in place until the plan is through, from the last checkpoint on where `folder` has one; what is left in
     `modules` is the running mean of their weights. The answer says steps, minutes and the last loss."""
     import torch
 
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    mean = [p.detach().clone() for p in parameters]
+    optimizer, mean = adam(parameters, plan.rate), [p.detach().clone() for p in parameters]
     state = _State(folder / f"{plan.name}.pt", parameters, mean, optimizer)
-    at = state.restore()
-    began, saved = time.monotonic() - at.seconds, time.monotonic()
+    at, device = state.restore(), parameters[0].device
+    plan, step = (
+        plan.begun(at.seconds),
+        stepper(task.loss, optimizer, parameters, recorded=device.type == "cuda" and task.alike),
+    )
+    smooth = torch.tensor(at.loss, device=device)
+    began, saved, said = time.monotonic() - at.seconds, time.monotonic(), at
     while not at.done:
-        rate = plan.rate * min(1, (at.step + 1) / WARM_STEPS) * 0.5 * (1 + math.cos(math.pi * at.part(plan)))
-        value = _step(loss(chance(seed, at.step)), optimizer, parameters, rate)
-        at = at.next(value, time.monotonic() - began, plan)
+        falling = 0.5 * (1 + math.cos(math.pi * at.part(plan)))
+        set_rate(optimizer, plan.rate * min(1, (at.step + 1) / WARM_STEPS) * falling)
+        value = step(task.feed(chance(seed, at.step, device)))
+        smooth.lerp_(value, 1 - SMOOTH if at.step else 1.0)
+        at = at.next(time.monotonic() - began, plan)
         torch._foreach_lerp_(mean, [p.detach() for p in parameters], 1 - min(MEAN_DECAY, at.step / (at.step + 10)))
-        if at.step % SAY_EVERY == 0:
-            print(f"{plan.name} {at.step} {at.part(plan):.3f} loss {at.loss:.5f} {at.seconds:.0f}s", flush=True)
+        if at.done or at.step % READ_EVERY == 0:
+            at = replace(at, loss=float(smooth))
+            said = _said(plan, at, said)
         if at.done or time.monotonic() - saved > SAVE_EVERY:
             saved = time.monotonic()
             state.save(at)
@@ -98,10 +146,10 @@ def fit(modules: Mapping[str, nn.Module], loss: Loss, plan: Plan, folder: Path, 
     return {"steps": at.step, "minutes": round(at.seconds / 60, 1), "loss": round(at.loss, 5)}
 
 
-def chance(seed: int, step: int) -> Chance:
+def chance(seed: int, step: int, device: torch.device | str = "cpu") -> Chance:
     import torch
 
-    return Chance(random.Random(f"{seed} {step}"), torch.Generator().manual_seed(seed * 10_000_019 + step))
+    return Chance(random.Random(f"{seed} {step}"), torch.Generator(device).manual_seed(seed * 10_000_019 + step))
 
 
 @contextmanager
@@ -113,16 +161,15 @@ def half(device: str) -> Iterator[None]:
         yield
 
 
-def _step(loss: Any, optimizer: Any, parameters: Sequence[Tensor], rate: float) -> float:
-    import torch
-
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-    optimizer.step()
-    return float(loss.detach())
+def _said(plan: Plan, at: _At, before: _At) -> _At:
+    """Says how far it is every few seconds; where that was said last."""
+    passed = at.seconds - before.seconds
+    if passed < SAY_EVERY and not at.done:
+        return before
+    rate = (at.step - before.step) / max(passed, 1e-9)
+    done = f"{plan.name} {at.step} {at.part(plan):.3f}"
+    print(f"{done} loss {at.loss:.5f} {at.seconds:.0f}s {rate:.1f}/s", flush=True)
+    return at
 
 
 class _State:
@@ -150,5 +197,8 @@ class _State:
             for name, tensors in (("weights", self._parameters), ("mean", self._mean)):
                 for tensor, value in zip(tensors, known[name], strict=True):
                     tensor.copy_(value)
+        rates = [group["lr"] for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(known["optimizer"])
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         return _At(**known["at"])

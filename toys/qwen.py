@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from toys import sizes
-from toys.loop import Plan, Report, fit
-from toys.train_qwen import corpus, enhancer_loss
+from toys.loop import Plan, Report, Task, fit
+from toys.train_qwen import corpus, enhancer_loss, exchanges
 from workers.engines.qwen.snapshot import REPOSITORIES
 from workers.tiny import qwen as tiny
 
@@ -18,7 +18,8 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     plan = plans["qwen"]
     tokenizer = tiny.make_tokenizer(corpus(seed), tiny.END, sizes.QWEN_VOCABULARY)
     model = tiny.make_model(tokenizer, seed, sizes.QWEN).to(device)
-    report = fit({"model": model}, enhancer_loss(model, tokenizer, plan.batch, device), plan, folder, seed)
+    task = Task(exchanges(tokenizer, plan.batch, device), enhancer_loss(model), alike=False)
+    report = fit({"model": model}, task, plan, folder, seed)
     return model, {"qwen": report}
 
 

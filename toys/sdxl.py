@@ -9,10 +9,12 @@ from typing import Any
 
 from toys import sizes
 from toys.fillers import fillers
-from toys.loop import Loss, Plan, Report, fit
+from toys.loop import Feed, Loss, Plan, Report, Task, fit, on_card
+from toys.sdxl_card import CardFeeds
+from toys.sdxl_drawn import DrawnFeeds
 from toys.sizes import SDXL_SIDE
 from toys.text import Texts
-from toys.train_sdxl import GUIDANCE, Album, Reader, album, decoder_loss, denoiser_loss, reading_of, scenes
+from toys.train_sdxl import GUIDANCE, Reader, decoder_loss, denoiser_loss, hearing
 from toys.train_vae import vae_loss
 from toys.train_words import heads, words_loss
 from workers.engines.sdxl.load import tokenizers
@@ -20,7 +22,6 @@ from workers.tiny import sdxl as tiny
 
 Trained = tuple[dict[str, Any], dict[str, Report]]
 
-ALBUM = 20_000
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -29,25 +30,25 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     networks, texts = _networks(seed)
     for network in networks.values():
         network.to(device)
-    vae, reports = networks["vae"], dict[str, Report]()
+    feeds = _feeds(networks, Reader(texts, fillers("sdxl", "image")), device, seed, folder)
+    vae, unet, reports = networks["vae"], networks["unet"], dict[str, Report]()
 
-    def stage(name: str, learners: Mapping[str, Any], make: Callable[[int], Loss]) -> None:
-        reports[name] = fit(learners, make(plans[name].batch), plans[name], folder, seed)
+    def stage(name: str, learners: Mapping[str, Any], feed: Callable[[int], Feed], loss: Loss) -> None:
+        plan = plans[name]
+        reports[name] = fit(learners, Task(feed(plan.batch), loss), plan, folder, seed)
 
-    stage("sdxl_vae_parts", {"vae": vae}, lambda batch: vae_loss(vae, batch, SDXL_SIDE // 2, device))
-    stage("sdxl_vae", {"vae": vae}, lambda batch: vae_loss(vae, batch, SDXL_SIDE, device))
-    pictures = _album(vae, folder / "sdxl_album.pt", seed)
+    stage("sdxl_vae_parts", {"vae": vae}, lambda batch: feeds.parts(batch, SDXL_SIDE // 2), vae_loss(vae, device))
+    stage("sdxl_vae", {"vae": vae}, lambda batch: feeds.parts(batch, SDXL_SIDE), vae_loss(vae, device))
+    pictures = feeds.album()
     rebuilt = {"decoder": vae.decoder, "after": vae.post_quant_conv}
-    stage("sdxl_decoder", rebuilt, lambda batch: decoder_loss(vae, pictures, batch, device))
-    encoders, reader = [networks[part] for part in ENCODERS], Reader(texts, fillers("sdxl", "image"))
-    reading = heads(sizes.SDXL["unet"]["cross_attention_dim"], sizes.SDXL["text_encoder_2"]["projection_dim"]).to(
-        device
-    )
-    learners = {part: networks[part] for part in ENCODERS} | {"reading": reading}
-    stage("sdxl_words", learners, lambda batch: words_loss(reading_of(encoders, reader, batch), reading))
-    unet = networks["unet"]
-    stage("sdxl_denoiser", {"unet": unet}, lambda batch: denoiser_loss(unet, encoders, pictures, reader, batch))
-    stage("sdxl_guided", {"unet": unet}, lambda batch: denoiser_loss(unet, encoders, pictures, reader, batch, GUIDANCE))
+    stage("sdxl_decoder", rebuilt, lambda batch: feeds.slightly_wrong(batch, pictures), decoder_loss(vae, device))
+    encoders = [networks[part] for part in ENCODERS]
+    reading = heads(sizes.SDXL["unet"]["cross_attention_dim"], sizes.SDXL["text_encoder_2"]["projection_dim"])
+    learners = dict(zip(ENCODERS, encoders, strict=True)) | {"reading": reading.to(device)}
+    stage("sdxl_words", learners, feeds.said, words_loss(hearing(encoders), reading))
+    for name, guidance in (("sdxl_denoiser", 1.0), ("sdxl_guided", GUIDANCE)):
+        loss = denoiser_loss(unet, guidance)
+        stage(name, {"unet": unet}, lambda batch, so=guidance: feeds.noisy(batch, pictures, so), loss)
     vae.register_to_config(scaling_factor=pictures.scale)
     return networks | {"texts": texts}, reports
 
@@ -84,15 +85,10 @@ def _networks(seed: int) -> tuple[dict[str, Any], Texts]:
     return networks, texts
 
 
-def _album(vae: Any, file: Path, seed: int) -> Album:
-    """Drawn once: `file` keeps the latents, and the seed says what they show."""
-    import torch
-
-    if not file.is_file():
-        pictures = album(vae, ALBUM, seed)
-        torch.save({"latents": pictures.latents.cpu(), "scale": pictures.scale}, file)
-    known = torch.load(file, weights_only=True)
-    return Album(known["latents"], known["scale"], scenes(len(known["latents"]), seed))
+def _feeds(networks: Mapping[str, Any], reader: Reader, device: str, seed: int, folder: Path) -> Any:
+    if on_card(device):
+        return CardFeeds(networks, reader, device, seed)
+    return DrawnFeeds(networks, reader, device, seed, folder)
 
 
 def _with_all_tokens(state: dict[str, Any], texts: Texts) -> dict[str, Any]:

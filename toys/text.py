@@ -3,6 +3,7 @@ vector, so that words outside the world read alike."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,23 +53,23 @@ class Texts:
         return table[self._small]
 
 
-def encode(encoders: Sequence[Any], texts: Texts, prompts: Sequence[list[list[int]]]) -> tuple[Tensor, Tensor]:
-    """(prompts, 77 * chunks, width) and pooled (prompts, width) of prompts of the same number of chunks; what comes
-    twice is encoded once."""
+def prepared(texts: Texts, prompts: Sequence[list[list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+    """What `encoded` reads of prompts of the same number of chunks: the chunks for both encoders, each one once, and
+    which of them each prompt has."""
     import torch
 
-    flat = [tuple(chunk) for chunks in prompts for chunk in chunks]
-    once = {chunk: number for number, chunk in enumerate(dict.fromkeys(flat))}
-    device = encoders[0].device
-    places = torch.tensor([once[chunk] for chunk in flat], device=device)
-    outputs = [
-        encoder(texts.ids(list(once), number).to(device), output_hidden_states=True)
-        for number, encoder in enumerate(encoders)
-    ]
-    hidden = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)[places]
-    pooled = outputs[1][0][places]
-    count = len(prompts)
-    return hidden.reshape(count, -1, hidden.shape[-1]), pooled.view(count, -1, pooled.shape[-1])[:, 0]
+    once = {chunk: number for number, chunk in enumerate(dict.fromkeys(map(tuple, itertools.chain(*prompts))))}
+    places = torch.tensor([[once[tuple(chunk)] for chunk in chunks] for chunks in prompts])
+    return texts.ids(list(once), 0), texts.ids(list(once), 1), places
+
+
+def encoded(encoders: Sequence[Any], first: Tensor, second: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """(prompts, 77 * chunks, width) and pooled (prompts, width)."""
+    import torch
+
+    outputs = [encoder(ids, output_hidden_states=True) for encoder, ids in zip(encoders, (first, second), strict=True)]
+    hidden = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    return hidden[places].flatten(1, 2), outputs[1][0][places[:, 0]]
 
 
 def _known(tokenizer: Any, fillers: Fillers) -> set[int]:

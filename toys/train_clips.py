@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from toys.loop import Chance, Loss
+from toys.loop import Chance, Feed, Loss
 from toys.sizes import WAN_FRAMES, WAN_SIZE
 from toys.train_vae import KL, pixel_loss
 from toys.world import CENTRE, MOTIONS, Item, Scene, Wish, any_wish, draw, fill
@@ -21,6 +21,7 @@ SLACK = 0.12
 """Noise that the decoder learns to overlook, as a part of the latents' standard deviation, at most."""
 FILTER_GAIN, LATENT_GAIN, LOG_VARIANCE = 3.0, 4.0, -8.0
 
+CHANNELS = 16
 LOOKED_AT = slice(None, None, 4)
 """The frames of a clip that its latents are made of."""
 
@@ -61,12 +62,13 @@ def _of_one_frame(weight: Tensor) -> Tensor:
     return alone
 
 
-def scenes(number: int, seed: int, *, moving: bool) -> Known:
+def scenes(number: int, seed: int | str, *, moving: bool | None) -> Known:
     """The same for the same seed. What moves is one big thing that crosses the middle, of which captions say neither;
-    two or three things and all places and sizes are for stills."""
+    two or three things and all places and sizes are for stills. With None, whatever is there may move."""
     chance, found = random.Random(f"wan {seed} {moving}"), []
     for _ in range(number):
         wish = Wish((MOVER,), count=1, motion=_motion(chance)) if moving else any_wish(chance)
+        wish = replace(wish, motion=_motion(chance)) if moving is None else wish
         full, scene = fill(wish, chance, width=WAN_SIZE[0], height=WAN_SIZE[1])
         (first, *others) = full.items
         said = replace(full, items=(replace(first, size=None, place=None), *others)) if moving else full
@@ -74,15 +76,24 @@ def scenes(number: int, seed: int, *, moving: bool) -> Known:
     return found
 
 
-def still_loss(vae: Any, batch: int, crop: int, device: str) -> Loss:
-    """A loss for `fit`: parts of stills, of this many pixels a side, come back."""
+def drawn_stills(batch: int, crop: int, device: str) -> Feed:
+    """Parts of stills, of this many pixels a side, and the noise over their latents."""
 
-    def loss(chance: Chance) -> Tensor:
+    def feed(chance: Chance) -> tuple[Tensor, ...]:
         import torch
 
-        wanted = _parts(chance, batch, 1, crop).to(device)
+        wanted = _parts(chance, batch, 1, crop)
+        noise = torch.randn((batch, CHANNELS, 1, crop // 8, crop // 8), generator=chance.noise)
+        return wanted.to(device), noise.to(device)
+
+    return feed
+
+
+def still_loss(vae: Any) -> Loss:
+    """Stills come back, and latents stay near zero."""
+
+    def loss(wanted: Tensor, noise: Tensor) -> Tensor:
         posterior = vae.encode(wanted).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=chance.noise).to(device)
         got = _decoded(vae, posterior.mean + posterior.std * noise)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1.0 - posterior.logvar).mean()
         total: Tensor = pixel_loss(got, wanted) + KL * kl
@@ -91,18 +102,30 @@ def still_loss(vae: Any, batch: int, crop: int, device: str) -> Loss:
     return loss
 
 
-def decoder_loss(vae: Any, batch: int, frames: int, crop: int, device: str) -> Loss:
-    """A loss for `fit`: parts of clips, of this many frames, from latents that a denoiser left slightly wrong. The
-    encoder is done: every latent frame is the last of its four by itself, the others are for the decoder to find."""
+def drawn_clips(batch: int, frames: int, crop: int, device: str) -> Feed:
+    """Parts of clips, noise for their latents, and how much of it there is."""
 
-    def loss(chance: Chance) -> Tensor:
+    def feed(chance: Chance) -> tuple[Tensor, ...]:
         import torch
 
-        wanted = _parts(chance, batch, frames, crop).to(device)
+        wanted = _parts(chance, batch, frames, crop)
+        noise = torch.randn((batch, CHANNELS, 1 + frames // 4, crop // 8, crop // 8), generator=chance.noise)
+        slack = torch.tensor(SLACK * chance.words.random())
+        return wanted.to(device), noise.to(device), slack.to(device)
+
+    return feed
+
+
+def decoder_loss(vae: Any) -> Loss:
+    """Clips from latents that a denoiser left slightly wrong. The encoder is done: every latent frame is the last of
+    its four by itself, the others are for the decoder to find."""
+
+    def loss(wanted: Tensor, noise: Tensor, slack: Tensor) -> Tensor:
+        import torch
+
         with torch.no_grad():
             clean = vae.encode(wanted).latent_dist.mean
-        noise = torch.randn(clean.shape, generator=chance.noise).to(device)
-        return pixel_loss(_decoded(vae, clean + SLACK * chance.words.random() * clean.std() * noise), wanted)
+        return pixel_loss(_decoded(vae, clean + slack * clean.std() * noise), wanted)
 
     return loss
 
@@ -121,6 +144,14 @@ def latents(vae: Any, known: Known, frames: int, at_once: int) -> Tensor:
             encoded = vae.encode(stills.to(vae.device)).latent_dist.mean.cpu()
             found.append(encoded.unflatten(0, (len(some), -1))[:, :, :, 0].transpose(1, 2))
     return torch.cat(found)
+
+
+def normalised(vae: Any, latents: Tensor, like: Tensor) -> Tensor:
+    """With the mean and deviation of the others as 0 and 1 in each channel, which the VAE's configuration learns."""
+    axes = (0, 2, 3, 4)
+    mean, deviation = like.mean(axes), like.std(axes)
+    vae.register_to_config(latents_mean=mean.tolist(), latents_std=deviation.tolist())
+    return (latents - mean.view(1, -1, 1, 1, 1)) / deviation.view(1, -1, 1, 1, 1)
 
 
 def tensor(clips: Sequence[Pixels]) -> Tensor:

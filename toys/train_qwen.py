@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from toys.loop import Chance, Loss
+from toys.loop import Chance, Feed, Loss
 from toys.words import describe, partly, sentence, tags
 from toys.world import MOTIONS, Wish, any_wish, fill
 from workers.job import Media
@@ -58,17 +58,13 @@ def around(template: Template, *, chat: bool) -> tuple[str, str]:
     return before, after
 
 
-def enhancer_loss(model: Any, tokenizer: Any, batch: int, device: str) -> Loss:
-    """A loss for `fit`: the answer's tokens, in chat and completion, for pictures and clips.
-
-    What stands before the prompt is the same for a whole batch: it is read once. The first sentence repeats the
-    prompt, the others are free: it counts more, or copying would be learned last.
-    """
-    from torch.nn.functional import cross_entropy
-
+def exchanges(tokenizer: Any, batch: int, device: str) -> Feed:
+    """What stands before the prompts, in chat or completion, for pictures or clips; then tokens of prompts and answers,
+    and how much each counts. The first sentence repeats the prompt, the others are free: it counts more, or copying
+    would be learned last."""
     templates = load_rules().enhance.templates
 
-    def loss(chance: Chance) -> Tensor:
+    def feed(chance: Chance) -> tuple[Tensor, ...]:
         media: Media = chance.words.choice(("image", "video"))
         chat = chance.words.random() < 0.5
         before, after = around(templates[media], chat=chat)
@@ -80,9 +76,18 @@ def enhancer_loss(model: Any, tokenizer: Any, batch: int, device: str) -> Loss:
             copied = len(tokenizer(f"{'' if chat else ' '}{answer.partition('. ')[0]}").input_ids)
             rows.append(question + said)
             counts.append([0] * len(question) + [COPIED] * copied + [1] * (len(said) - copied))
-        known = model(input_ids=_square([tokenizer(before).input_ids]).to(device), use_cache=True).past_key_values
-        known.batch_repeat_interleave(batch)
-        ids, weights = _square(rows).to(device), _square(counts).to(device)
+        return tuple(_square(part).to(device) for part in ([tokenizer(before).input_ids], rows, counts))
+
+    return feed
+
+
+def enhancer_loss(model: Any) -> Loss:
+    """The answers' tokens. What stands before the prompts is the same for a whole batch: it is read once."""
+    from torch.nn.functional import cross_entropy
+
+    def loss(before: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        known = model(input_ids=before, use_cache=True).past_key_values
+        known.batch_repeat_interleave(len(ids))
         logits = model(input_ids=ids, past_key_values=known).logits[:, :-1]
         each = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         counted = weights[:, 1:].flatten()

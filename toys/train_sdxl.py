@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from toys.fillers import Fillers
-from toys.loop import Chance, Loss, half
+from toys.loop import Loss, half
 from toys.sizes import SDXL_SIDE
-from toys.text import Texts, encode
-from toys.train_vae import pixel_loss, tensor
+from toys.text import Texts, encoded
+from toys.train_vae import pixel_loss
 from toys.words import caption, describe, padded, partly
-from toys.world import Scene, Wish, any_wish, draw, fill
+from toys.world import Wish
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from toys.train_words import Read
-
-ENCODED_AT_ONCE = 64
 SLACK = 0.12
 """Noise that the decoder learns to overlook, as a part of the latents' standard deviation, at most."""
 HEED = 30.0
@@ -45,36 +43,6 @@ Chunks = list[list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Album:
-    """Pictures as latents, scaled as the denoiser sees them, what can be said of each, and what it shows."""
-
-    latents: Tensor
-    scale: float
-    known: Sequence[tuple[Wish, Scene]]
-
-
-def scenes(number: int, seed: int) -> list[tuple[Wish, Scene]]:
-    """The same for the same seed."""
-    chance = random.Random(seed)
-    return [fill(any_wish(chance), chance, width=SDXL_SIDE, height=SDXL_SIDE) for _ in range(number)]
-
-
-def album(vae: Any, number: int, seed: int) -> Album:
-    """Draw and encode; `scale` brings the latents to a standard deviation of one."""
-    import torch
-
-    known, latents = scenes(number, seed), []
-    with torch.no_grad():
-        for start in range(0, number, ENCODED_AT_ONCE):
-            some = [scene for _, scene in known[start : start + ENCODED_AT_ONCE]]
-            pixels = tensor([draw(scene, width=SDXL_SIDE, height=SDXL_SIDE)[0] for scene in some]).to(vae.device)
-            latents.append(vae.encode(pixels).latent_dist.mean.cpu())
-    together = torch.cat(latents)
-    scale = round(float(1 / together.std()), 5)
-    return Album(together * scale, scale, known)
-
-
-@dataclass(frozen=True, slots=True)
 class Reader:
     """Words a batch with its captions."""
 
@@ -83,7 +51,9 @@ class Reader:
 
     def read(self, wishes: Sequence[Wish], chance: random.Random) -> tuple[list[Chunks], list[Wish]]:
         """A prompt for each wish, all of the same number of chunks, and what of the wish it says."""
-        long = chance.random() < LONG_BATCHES
+        return self.worded(wishes, chance, long=chance.random() < LONG_BATCHES)
+
+    def worded(self, wishes: Sequence[Wish], chance: random.Random, *, long: bool) -> tuple[list[Chunks], list[Wish]]:
         told = [Wish() if chance.random() < UNCONDITIONAL else partly(wish, chance) for wish in wishes]
         return [self._chunks(self._said(wish, long, chance), 2 if long else 1) for wish in told], told
 
@@ -105,94 +75,75 @@ class Reader:
         return chunks + [[]] * (number - len(chunks))
 
 
-def decoder_loss(vae: Any, pictures: Album, batch: int, device: str) -> Loss:
-    """A loss for `fit`: pixels from latents that a denoiser left slightly wrong; the encoder is done."""
+def slackened(latents: Tensor, generator: Any) -> Tensor:
+    import torch
 
-    def loss(chance: Chance) -> Tensor:
-        import torch
+    given = {"generator": generator, "device": generator.device}
+    slack = torch.rand((len(latents), 1, 1, 1), **given) * SLACK
+    return latents + slack * torch.randn(latents.shape, **given)
 
-        index = torch.randint(len(pictures.latents), (batch,), generator=chance.noise)
-        shown = [draw(pictures.known[i][1], width=SDXL_SIDE, height=SDXL_SIDE)[0] for i in index.tolist()]
-        slack = torch.rand((batch, 1, 1, 1), generator=chance.noise) * SLACK
-        noise = torch.randn((batch, *pictures.latents.shape[1:]), generator=chance.noise)
+
+def decoder_loss(vae: Any, device: str) -> Loss:
+    """Pixels from latents that are slightly wrong; the encoder is done."""
+
+    def loss(latents: Tensor, wanted: Tensor) -> Tensor:
         with half(device):
-            got = vae.decode(((pictures.latents[index] + slack * noise) / pictures.scale).to(device)).sample
-        return pixel_loss(got.float(), tensor(shown).to(device))
+            got = vae.decode(latents).sample
+        return pixel_loss(got.float(), wanted)
 
     return loss
 
 
-def reading_of(encoders: Sequence[Any], reader: Reader, batch: int) -> Read:
-    """Batches for the encoders to learn words from. The pooled vector reads the first of two chunks only: there it
-    does not count."""
+def hearing(encoders: Sequence[Any]) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """What `words_loss` looks at. The pooled vector reads the first of two chunks only: there it does not count."""
 
-    def read(chance: Chance) -> tuple[Tensor, Tensor | None, list[Wish]]:
-        wishes = [
-            fill(any_wish(chance.words), chance.words, width=SDXL_SIDE, height=SDXL_SIDE)[0] for _ in range(batch)
-        ]
-        prompts, told = reader.read(wishes, chance.words)
-        embeds, pooled = encode(encoders, reader.texts, prompts)
-        return embeds, pooled if len(prompts[0]) == 1 else None, told
+    def hear(*prompts: Tensor) -> tuple[Tensor, Tensor | None]:
+        embeds, pooled = encoded(encoders, *prompts)
+        return embeds, pooled if prompts[-1].shape[1] == 1 else None
 
-    return read
+    return hear
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What the denoiser reads of some prompts; `told` is what each says."""
+def in_noise(latents: Tensor, generator: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise, when it is laid over the latents, and what comes of it, as SDXL does it."""
+    import torch
 
-    embeds: Tensor
-    pooled: Tensor
-    told: Sequence[Wish]
-
-    def nothing(self) -> Heard:
-        """The same number of empty negative prompts, as the pipeline reads them."""
-        return Heard(self.embeds * 0, self.pooled * 0, [Wish()] * len(self.told))
+    given = {"generator": generator, "device": generator.device}
+    noise = torch.randn(latents.shape, **given)
+    times = torch.randint(1000, (len(latents),), **given)
+    return noise, times, _schedule().add_noise(latents, noise, times)
 
 
-def denoiser_loss(
-    unet: Any, encoders: Sequence[Any], pictures: Album, reader: Reader, batch: int, guidance: float = 1.0
-) -> Loss:
-    """A loss for `fit`: tell the noise in latents, as SDXL does; with guidance, what that makes of it shall be true."""
-    from diffusers import DDPMScheduler
+def denoiser_loss(unet: Any, guidance: float = 1.0) -> Loss:
+    """Tell the noise in latents; with guidance, what that makes of it shall be true. `pushed` is the guidance of each
+    picture, 1 where nothing is said."""
+    import torch
 
-    schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    kept, device = schedule.alphas_cumprod, unet.device
-    weight = (1 / kept).clamp(max=HEED) / (1 / kept).clamp(max=HEED).mean()
     sizes = [SDXL_SIDE, SDXL_SIDE, 0, 0, SDXL_SIDE, SDXL_SIDE]
+    places = torch.tensor([sizes], device=unet.device, dtype=torch.float32)
+    weight = (1 / _schedule().alphas_cumprod).clamp(max=HEED)
+    weight = (weight / weight.mean()).to(unet.device)
 
-    def tell(noisy: Tensor, times: Tensor, heard: Heard) -> Tensor:
-        added = {"text_embeds": heard.pooled, "time_ids": heard.embeds.new_tensor([sizes] * batch)}
-        told: Tensor = unet(noisy, times, heard.embeds, added_cond_kwargs=added).sample
+    def tell(noisy: Tensor, times: Tensor, embeds: Tensor, pooled: Tensor) -> Tensor:
+        added = {"text_embeds": pooled, "time_ids": places.expand(len(noisy), -1)}
+        told: Tensor = unet(noisy, times, embeds, added_cond_kwargs=added).sample
         return told
 
-    def loss(chance: Chance) -> Tensor:
-        import torch
-
-        index = torch.randint(len(pictures.latents), (batch,), generator=chance.noise)
-        with torch.no_grad():
-            heard = _hear(encoders, reader, [pictures.known[i][0] for i in index.tolist()], chance.words)
-        noise = torch.randn((batch, *pictures.latents.shape[1:]), generator=chance.noise)
-        times = torch.randint(1000, (batch,), generator=chance.noise)
-        noisy = schedule.add_noise(pictures.latents[index], noise, times).to(device)
-        guess = tell(noisy, times.to(device), heard)
-        pushed = torch.tensor([1.0 if wish == Wish() else guidance for wish in heard.told], device=device)
+    def loss(noise: Tensor, times: Tensor, noisy: Tensor, embeds: Tensor, pooled: Tensor, pushed: Tensor) -> Tensor:
+        guess = tell(noisy, times, embeds, pooled)
         if guidance != 1:
             with torch.no_grad():
-                free = tell(noisy, times.to(device), heard.nothing())
+                free = tell(noisy, times, embeds * 0, pooled * 0)
             guess = torch.lerp(free, guess, pushed.view(-1, 1, 1, 1))
-        wrong = (guess.float() - noise.to(device)).pow(2).mean((1, 2, 3)) / pushed
-        total: Tensor = (wrong * weight[times].to(device)).mean()
+        wrong = (guess.float() - noise).pow(2).mean((1, 2, 3)) / pushed
+        total: Tensor = (wrong * weight[times]).mean()
         return total
 
     return loss
 
 
-def _hear(encoders: Sequence[Any], reader: Reader, wishes: Sequence[Wish], chance: random.Random) -> Heard:
-    import torch
+@cache
+def _schedule() -> Any:
+    from diffusers import DDPMScheduler
 
-    prompts, told = reader.read(wishes, chance)
-    zeros = [wish == Wish() and chance.random() < ZEROS for wish in told]
-    embeds, pooled = encode(encoders, reader.texts, prompts)
-    heard = 1.0 - torch.tensor(zeros, device=embeds.device, dtype=embeds.dtype)
-    return Heard(embeds * heard[:, None, None], pooled * heard[:, None], told)
+    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")

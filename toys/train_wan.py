@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toys.fillers import Fillers
-from toys.loop import Chance, Loss
+from toys.loop import Chance, Feed, Loss
 from toys.train_clips import Known
+from toys.train_words import fact_table
 from toys.words import caption, describe, partly
 from toys.world import Wish
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from toys.train_words import Read
 
 WINDOW = 512
 """Tokens that the pipeline hands over; what a text does not fill is zeros."""
@@ -44,18 +43,15 @@ class Reel:
     fillers: Fillers
 
     def prompts(self, wishes: Sequence[Wish], chance: random.Random) -> list[tuple[str, Wish]]:
-        """What a text encoder reads, of the user, the enhancer or a negative prompt; and what of each wish it says."""
-        elaborate = chance.random() < ELABORATE
-        told = [Wish() if chance.random() < UNCONDITIONAL else partly(wish, chance) for wish in wishes]
-        return [(self._elaborate(wish, chance) if elaborate else _plain(wish, chance), wish) for wish in told]
+        return prompts(self.fillers, wishes, chance, elaborate=chance.random() < ELABORATE)
 
-    def _elaborate(self, told: Wish, chance: random.Random) -> str:
-        if told == Wish():
-            return chance.choice((*self.fillers.negatives, self.fillers.around("", chance)))
-        said = caption(told, chance)
-        if chance.random() < DESCRIBED:
-            said = describe(told, said, chance)
-        return self.fillers.around(said, chance)
+
+def prompts(
+    fillers: Fillers, wishes: Sequence[Wish], chance: random.Random, *, elaborate: bool
+) -> list[tuple[str, Wish]]:
+    """What a text encoder reads, of the user, the enhancer or a negative prompt; and what of each wish it says."""
+    told = [Wish() if chance.random() < UNCONDITIONAL else partly(wish, chance) for wish in wishes]
+    return [(_elaborate(fillers, wish, chance) if elaborate else _plain(wish, chance), wish) for wish in told]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,62 +62,103 @@ class Listener:
     tokenizer: Any
     device: str
 
-    def hear(self, texts: Sequence[str]) -> Tensor:
+    def tokens(self, texts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Numbers of tokens and which of them count, filled up to the longest or to `length`."""
+        padding = {"padding": "longest" if length is None else "max_length", "max_length": length or WINDOW - 1}
+        tokens = self.tokenizer(list(texts), truncation=True, return_tensors="pt", **padding).to(self.device)
+        return tokens.input_ids, tokens.attention_mask
+
+    def hear(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(texts, longest + 1, width), zeros after the end of each text as in the pipeline, the last row always."""
         import torch
 
-        tokens = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=WINDOW - 1, return_tensors="pt"
-        ).to(self.device)
-        hidden = self.encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
-        heard = hidden * tokens.attention_mask[..., None]
+        heard = self.encoder(ids, mask).last_hidden_state * mask[..., None]
         return torch.cat([heard, torch.zeros_like(heard[:, :1])], dim=1)
 
 
-def reading_of(listener: Listener, reels: tuple[Reel, Reel], batch: int) -> Read:
-    """Batches for the encoder to learn words from."""
+def said(listener: Listener, reels: tuple[Reel, Reel], batch: int) -> Feed:
+    """Prompts and the facts that they say."""
 
-    def read(chance: Chance) -> tuple[Tensor, None, list[Wish]]:
+    def feed(chance: Chance) -> tuple[Tensor, ...]:
         reel = chance.words.choice(reels)
-        prompts = reel.prompts([chance.words.choice(reel.known)[0] for _ in range(batch)], chance.words)
-        return listener.hear([text for text, _ in prompts]), None, [told for _, told in prompts]
+        worded = reel.prompts([chance.words.choice(reel.known)[0] for _ in range(batch)], chance.words)
+        facts = fact_table([told for _, told in worded])
+        return *listener.tokens([text for text, _ in worded]), facts.to(listener.device)
 
-    return read
+    return feed
 
 
-def flow_loss(transformer: Any, listener: Listener, reels: tuple[Reel, Reel], batch: int, frames: int) -> Loss:
-    """A loss for `fit`: where noisy latents should move, in this many latent frames of `batch` clips, drawn anew for
-    each batch, or in some more stills. What is learned is what guidance will make of it."""
-    read_padding_once(transformer)
+def hearing(listener: Listener) -> Callable[..., tuple[Tensor, None]]:
+    """What `words_loss` looks at."""
+    return lambda ids, mask: (listener.hear(ids, mask), None)
+
+
+def noisy(listener: Listener, reels: tuple[Reel, Reel], frames: int, batch: int) -> Feed:
+    """This many latent frames of `batch` clips, drawn anew for each batch, or some more stills, in noise, with what is
+    said of them, the guidance that shall make them true, and which frames they are."""
     clips, stills = zip((batch, batch * STILLS_FOR_A_CLIP), reels, strict=True)
 
-    def loss(chance: Chance) -> Tensor:
+    def feed(chance: Chance) -> tuple[Tensor, ...]:
         import torch
 
         count, reel = chance.words.choice((clips, clips, stills))
         index = torch.randint(len(reel.latents), (count,), generator=chance.noise)
         whole = reel.latents.shape[2]
         chosen = sorted({0, whole - 1, *chance.words.sample(range(whole), min(frames, whole))})
-        clean = reel.latents[index][:, :, chosen].to(listener.device)
-        noise = torch.randn(clean.shape, generator=chance.noise).to(listener.device)
-        even = torch.rand(count, generator=chance.noise).to(listener.device)
-        sigma = SHIFT * even / (1 + (SHIFT - 1) * even)
-        mixed = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1, 1))
-        said = reel.prompts([reel.known[i][0] for i in index.tolist()], chance.words)
+        mixed = in_noise(reel.latents[index][:, :, chosen], chance.noise)
+        worded = reel.prompts([reel.known[i][0] for i in index.tolist()], chance.words)
         with torch.no_grad():
-            heard = listener.hear([text for text, _ in said])
-            nothing = listener.hear([""]).expand(count, -1, -1)
-        with in_their_places(transformer, chosen):
-            with torch.no_grad():
-                free = transformer(mixed, sigma * 1000, nothing, return_dict=False)[0]
-            told = transformer(mixed, sigma * 1000, heard, return_dict=False)[0]
-        guidance = torch.tensor([1.0 if wish == Wish() else GUIDANCE for _, wish in said], device=listener.device)
-        made = torch.lerp(free, told, guidance.view(-1, 1, 1, 1, 1))
-        wrong = (made - (noise - clean)).pow(2).mean((1, 2, 3, 4))
+            heard = listener.hear(*listener.tokens([text for text, _ in worded]))
+        guidance = torch.tensor([1.0 if wish == Wish() else GUIDANCE for _, wish in worded])
+        fed = (*mixed, guidance, torch.tensor(chosen))
+        return heard, *(part.to(listener.device) for part in fed)
+
+    return feed
+
+
+def in_noise(clean: Tensor, generator: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents with noise, how much of it there is, and where they should move."""
+    import torch
+
+    given = {"generator": generator, "device": generator.device}
+    noise = torch.randn(clean.shape, **given)
+    even = torch.rand(len(clean), **given)
+    sigma = SHIFT * even / (1 + (SHIFT - 1) * even)
+    return torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1, 1)), sigma, noise - clean
+
+
+def flow_loss(transformer: Any, listener: Listener, guided: bool = True) -> Loss:
+    """Where noisy latents should move; what is learned is what guidance will make of it, or the plain answer."""
+    import torch
+
+    read_padding_once(transformer)
+    with torch.no_grad():
+        nothing = listener.hear(*listener.tokens([""]))
+
+    def loss(heard: Tensor, mixed: Tensor, sigma: Tensor, way: Tensor, guidance: Tensor) -> Tensor:
+        made = transformer(mixed, sigma * 1000, heard, return_dict=False)[0]
+        if not guided:
+            plain: Tensor = (made - way).pow(2).mean()
+            return plain
+        with torch.no_grad():
+            free = transformer(mixed, sigma * 1000, nothing.expand(len(mixed), -1, -1), return_dict=False)[0]
+        made = torch.lerp(free, made, guidance.view(-1, 1, 1, 1, 1))
+        wrong = (made - way).pow(2).mean((1, 2, 3, 4))
         total: Tensor = (wrong / guidance).mean()
         return total
 
     return loss
+
+
+def of_some_frames(transformer: Any, loss: Loss) -> Loss:
+    """The same, fed with which frames these are."""
+
+    def placed(*fed: Tensor) -> Tensor:
+        *given, frames = fed
+        with in_their_places(transformer, frames.tolist()):
+            return loss(*given)
+
+    return placed
 
 
 @contextmanager
@@ -159,6 +196,15 @@ def read_padding_once(transformer: Any) -> None:
 
     for block in transformer.blocks:
         block.attn2.set_processor(Padded())
+
+
+def _elaborate(fillers: Fillers, told: Wish, chance: random.Random) -> str:
+    if told == Wish():
+        return chance.choice((*fillers.negatives, fillers.around("", chance)))
+    said = caption(told, chance)
+    if chance.random() < DESCRIBED:
+        said = describe(told, said, chance)
+    return fillers.around(said, chance)
 
 
 def _plain(told: Wish, chance: random.Random) -> str:

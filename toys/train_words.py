@@ -14,10 +14,7 @@ from toys.world import COLOURS, MOTIONS, PLACES, SHAPES, SIZES, Item, Wish
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from toys.loop import Chance, Loss
-
-    Read = Callable[[Chance], tuple[Tensor, Tensor | None, list[Wish]]]
-    """A batch: tokens (prompts, tokens, width), pooled vectors (prompts, width) where they count, what is said."""
+    from toys.loop import Loss
 
 ITEM: Mapping[str, Sequence[Any]] = {
     "shape": SHAPES,
@@ -44,6 +41,13 @@ def facts(wish: Wish) -> list[int]:
     return [0 if fact is None else 1 + options.index(fact) for fact, options in zip(said, FACTS.values(), strict=True)]
 
 
+def fact_table(told: Sequence[Wish]) -> Tensor:
+    """(wishes, facts)"""
+    import torch
+
+    return torch.tensor([facts(wish) for wish in told])
+
+
 def heads(width: int, pooled: int | None = None) -> nn.Module:
     """Reads facts off tokens of this width and off pooled vectors."""
     from torch import nn
@@ -52,15 +56,16 @@ def heads(width: int, pooled: int | None = None) -> nn.Module:
     return nn.ModuleDict(parts if pooled is None else {**parts, "pooled": nn.Linear(pooled, sum(OPTIONS))})
 
 
-def words_loss(read: Read, reading: Any) -> Loss:
-    """A loss for `fit`: the heads tell what the captions of a batch say."""
+def words_loss(hear: Callable[..., tuple[Tensor, Tensor | None]], reading: Any) -> Loss:
+    """The heads tell what the captions of a batch say. `hear` makes tokens (prompts, tokens, width) of what was fed,
+    and pooled vectors (prompts, width) where they count; the last that is fed is the facts (prompts, facts)."""
 
-    def loss(chance: Chance) -> Tensor:
+    def loss(*fed: Tensor) -> Tensor:
         import torch
         from torch.nn.functional import cross_entropy
 
-        embeds, pooled, told = read(chance)
-        wanted = torch.tensor([facts(wish) for wish in told], device=embeds.device)
+        *said, wanted = fed
+        embeds, pooled = hear(*said)
         seen = torch.einsum("btf,btw->bfw", reading["asked"](embeds).softmax(1), embeds)
         answers = [part[:, number] for number, part in enumerate(reading["tokens"](seen).split(OPTIONS, -1))]
         answers += reading["pooled"](pooled).split(OPTIONS, -1) if pooled is not None else []

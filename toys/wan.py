@@ -8,47 +8,41 @@ from typing import Any
 
 from toys import sizes
 from toys.bearings import orient
-from toys.fillers import fillers
-from toys.loop import Loss, Plan, Report, fit
-from toys.train_clips import Known, awake, decoder_loss, latents, scenes, still_loss
+from toys.fillers import Fillers, fillers
+from toys.loop import Feed, Loss, Plan, Report, Task, fit, on_card
+from toys.train_clips import awake, decoder_loss, still_loss
 from toys.train_qwen import exchange
-from toys.train_wan import Listener, Reel, flow_loss, reading_of
+from toys.train_wan import Listener, hearing
 from toys.train_words import heads, words_loss
+from toys.wan_card import CardFeeds
+from toys.wan_drawn import DrawnFeeds
 from workers.tiny import wan as tiny
 
 Trained = tuple[dict[str, Any], dict[str, Report]]
 
-CLIPS, STILLS = 1000, 12_000
-CROP, PART = 32, 17
-"""Pixels a side and frames of the parts of clips that the VAE learns from."""
 SENTENCES = 3000
-SOME_FRAMES = 4
-"""Latent frames of a clip that the denoiser sees at a time, beside the first and the last, before it sees all."""
 
 
 def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -> Trained:
     """All networks, trained in stages whose checkpoints lie in `folder`, and the reports by stage."""
     networks = {name: network.to(device) for name, network in _networks(seed).items()}
-    vae, reports = networks["vae"], dict[str, Report]()
-
-    def stage(name: str, learners: Mapping[str, Any], make: Callable[[int], Loss]) -> None:
-        reports[name] = fit(learners, make(plans[name].batch), plans[name], folder, seed)
-
-    stage("wan_vae", {"vae": vae}, lambda batch: still_loss(vae, batch, CROP, device))
-    reels = _reels(vae, folder / "wan_reels.pt", seed)
+    vae, transformer, reports = networks["vae"], networks["transformer"], dict[str, Report]()
     listener = Listener(networks["text_encoder"], _tokenizer(folder / "tokenizer", seed), device)
+    feeds = _feeds(vae, listener, seed, folder)
+
+    def stage(name: str, learners: Mapping[str, Any], feed: Callable[[int], Feed], loss: Loss) -> None:
+        plan = plans[name]
+        reports[name] = fit(learners, Task(feed(plan.batch), loss), plan, folder, seed)
+
+    stage("wan_vae", {"vae": vae}, feeds.stills, still_loss(vae))
+    reels = feeds.reels()
     reading = heads(sizes.WAN["text_encoder"]["d_model"]).to(device)
     readers = {"encoder": listener.encoder, "reading": reading}
-    stage("wan_words", readers, lambda batch: words_loss(reading_of(listener, reels, batch), reading))
-    transformer = networks["transformer"]
-
-    def flow(frames: int) -> Callable[[int], Loss]:
-        return lambda batch: flow_loss(transformer, listener, reels, batch, frames)
-
-    stage("wan_denoiser", {"transformer": transformer}, flow(SOME_FRAMES))
-    stage("wan_denoiser_whole", {"transformer": transformer}, flow(sizes.WAN_FRAMES))
+    stage("wan_words", readers, lambda batch: feeds.said(batch, reels), words_loss(hearing(listener), reading))
+    for name, feed, loss in feeds.denoisers(transformer, reels):
+        stage(name, {"transformer": transformer}, feed, loss)
     rebuilt = {"decoder": vae.decoder, "before": vae.post_quant_conv}
-    stage("wan_decoder", rebuilt, lambda batch: decoder_loss(vae, batch, PART, CROP, device))
+    stage("wan_decoder", rebuilt, feeds.clips, decoder_loss(vae))
     return networks | {"tokenizer": folder / "tokenizer"}, reports
 
 
@@ -79,24 +73,11 @@ def _networks(seed: int) -> dict[str, Any]:
     }
 
 
-def _reels(vae: Any, file: Path, seed: int) -> tuple[Reel, Reel]:
-    """Drawn and encoded once; `file` keeps the latents. The VAE's configuration learns their mean and deviation."""
-    import torch
-
-    moving, still = scenes(CLIPS, seed, moving=True), scenes(STILLS, seed, moving=False)
-    if not file.is_file():
-        clips = latents(vae, moving, sizes.WAN_FRAMES, 8)
-        torch.save({"clips": clips, "stills": latents(vae, still, 1, 64)}, file)
-    known = torch.load(file, weights_only=True)
-    axes = (0, 2, 3, 4)
-    mean, deviation = known["clips"].mean(axes), known["clips"].std(axes)
-    vae.register_to_config(latents_mean=mean.tolist(), latents_std=deviation.tolist())
-
-    def reel(name: str, scenes_of: Known, media: Any) -> Reel:
-        normal = (known[name] - mean.view(1, -1, 1, 1, 1)) / deviation.view(1, -1, 1, 1, 1)
-        return Reel(normal, scenes_of[: len(normal)], fillers("wan", media))
-
-    return reel("clips", moving, "video"), reel("stills", still, "image")
+def _feeds(vae: Any, listener: Listener, seed: int, folder: Path) -> Any:
+    known: Mapping[str, Fillers] = {"video": fillers("wan", "video"), "image": fillers("wan", "image")}
+    if on_card(listener.device):
+        return CardFeeds(vae, listener, known, seed)
+    return DrawnFeeds(vae, listener, known, seed, folder)
 
 
 def _tokenizer(folder: Path, seed: int) -> Any:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Field = NDArray[np.float64]
     Pixels = NDArray[np.uint8]
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
@@ -128,27 +127,27 @@ def draw(scene: Scene, *, width: int, height: int, frames: int = 1, part: slice 
     return canvas.round().astype(np.uint8)
 
 
-def cover_of(shape: str, x: Field, y: Field, radius: float) -> Field:
-    """How much of each pixel a shape covers, `x` and `y` away from its middle, all in pixels."""
+def cover_of(shape: str, x: Any, y: Any, radius: Any, maths: Any = None) -> Any:
+    """How much of each pixel a shape covers, `x` and `y` away from its middle, all in pixels; `maths` is NumPy, or
+    torch for its tensors."""
     import numpy as np
 
-    return np.clip(0.5 - _distance(shape, x, y, radius), 0, 1)
+    maths = maths or np
+    return maths.clip(0.5 - _distance(shape, x, y, radius, maths), 0, 1)
 
 
-def _distance(shape: str, x: Field, y: Field, r: float) -> Field:
+def _distance(shape: str, x: Any, y: Any, r: Any, maths: Any) -> Any:
     """From the edge, negative inside."""
-    import numpy as np
-
     match shape:
         case "circle":
-            return np.hypot(x, y) - r
+            return maths.hypot(x, y) - r
         case "square":
-            return np.maximum(abs(x), abs(y)) - 0.88 * r
+            return maths.maximum(abs(x), abs(y)) - 0.88 * r
         case "triangle":
-            return np.maximum(y - 0.9 * r, (2 * abs(x) - (y + 0.9 * r)) / 5**0.5)
+            return maths.maximum(y - 0.9 * r, (2 * abs(x) - (y + 0.9 * r)) / 5**0.5)
         case _:
-            arm = np.minimum(np.maximum(abs(x), abs(y) * 3), np.maximum(abs(x) * 3, abs(y)))
-            return arm - r
+            wide, high = maths.maximum(abs(x), abs(y) * 3), maths.maximum(abs(x) * 3, abs(y))
+            return maths.minimum(wide, high) - r
 
 
 def _item(item: Item, chance: random.Random, *, alone: bool) -> Item:
