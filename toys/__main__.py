@@ -27,6 +27,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where the weights go.")]
 Work = Annotated[Path, typer.Option("--work", help="Checkpoints: what is there is not learned again.")]
 Device = Annotated[str, typer.Option("--device", help="cuda or cpu; found by itself.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Let each model take at most this long.")]
+Sheets = Annotated[Path | None, typer.Option("--sheets", help="Where to write PNG files of what was made.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="sdxl, qwen or wan; may be repeated.")]
 
 
@@ -41,9 +42,11 @@ def train(
 ) -> None:
     """Learn and export. The same seed, device and steps give the same weights, but for rounding."""
     from toys.loop import load_plans, within
+    from toys.steps import quicken
 
     quiet_libraries()
     chosen = pick_device(device)
+    quicken(chosen)
     work.mkdir(parents=True, exist_ok=True)
     for model in only or MODELS:
         plans = load_plans(chosen)
@@ -56,12 +59,19 @@ def train(
 
 
 @app.command()
-def measure(weights: Path = WEIGHTS, number: int = 60, guidance: float = 6.0) -> None:
+def measure(
+    weights: Path = WEIGHTS,
+    number: int = 60,
+    guidance: float = 6.0,
+    device: Device = "cpu",
+    processes: int = 1,
+    sheets: Sheets = None,
+) -> None:
     """Print which share of the pictures of a grid of prompts grants what was asked, by what was asked."""
-    from toys.measure import measure_all
+    from toys.measure_all import Grid, measure_all
 
     quiet_libraries()
-    for name, share in measure_all(weights, number, guidance).items():
+    for name, share in measure_all(Grid(weights, number, guidance, device, processes), sheets).items():
         typer.echo(f"{name:28} {share:.3f}")
 
 

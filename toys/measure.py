@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toys.detect import Seen, grants, look, motion
+from toys.detect import Seen, grants
 from toys.sizes import SDXL_SIDE, WAN_FRAMES, WAN_SIZE
 from toys.words import sentence
 from toys.world import COLOURS, MOTIONS, SHAPES, Item, Place, Wish
@@ -134,62 +134,27 @@ def clip(engine: Any, case: Case, like: SamplingParams = CLIP, **changes: Any) -
     return frames
 
 
-def sdxl_engine(weights: Path) -> Any:
+def sdxl_engine(weights: Path, device: str = "cpu") -> Any:
     """The picture engine on the toy in `weights`, a MODEL_ROOT."""
     from workers.engines.sdxl import SdxlEngine
     from workers.tables import load_models
 
-    return _loaded(SdxlEngine(weights / load_models().sdxl.checkpoint, device="cpu"))
+    return _loaded(SdxlEngine(weights / load_models().sdxl.checkpoint, device=device))
 
 
-def wan_engine(weights: Path, work: Path) -> Any:
+def wan_engine(weights: Path, work: Path, device: str = "cpu") -> Any:
     """The video engine; `work` takes the converted layout."""
     from workers.engines.wan import WanEngine
     from workers.tables import load_models
 
     converted = work / load_models().wan.converted
-    return _loaded(WanEngine(wan_folder(weights), device="cpu", converted=converted))
-
-
-def measure_all(weights: Path, number: int, guidance: float) -> dict[str, float]:
-    """Shares by model and question for the toys that are there, as right and as shuffled."""
-    from toys.measure_words import measure_words
-
-    engine = sdxl_engine(weights)
-    found = _shares("sdxl", number, lambda case: picture(engine, case, guidance=guidance))
-    if wan_folder(weights).is_dir():
-        found |= _video_shares(weights, number)
-    return found | measure_words(weights, number)
+    return _loaded(WanEngine(wan_folder(weights), device=device, converted=converted))
 
 
 def wan_folder(weights: Path) -> Path:
     from workers.tables import load_models
 
     return weights / load_models().wan.weights
-
-
-def _shares(model: str, number: int, draw: Picture) -> dict[str, float]:
-    found = dict[str, float]()
-    for question in QUESTIONS:
-        asked = cases(question, number)
-        seen = [look(draw(case)) for case in asked]
-        for name, shuffled in ((question, False), (f"{question}, shuffled", True)):
-            found[f"{model} {name}"] = share(asked, seen, shuffled=shuffled)
-    return found
-
-
-def _video_shares(weights: Path, number: int) -> dict[str, float]:
-    """Of stills, and of the motion in a quarter as many clips."""
-    import tempfile
-
-    asked = cases("motion", max(8, number // 4))
-    with tempfile.TemporaryDirectory() as work:
-        engine = wan_engine(weights, Path(work))
-        ways = [motion(clip(engine, case)) for case in asked]
-        found = _shares("wan", number, lambda case: clip(engine, case, STILL)[0])
-    return found | {
-        "wan motion": sum(case.wanted.motion == way for case, way in zip(asked, ways, strict=True)) / len(asked)
-    }
 
 
 def _loaded(engine: Any) -> Any:

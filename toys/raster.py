@@ -30,7 +30,7 @@ def paint(rows: Tensor, size: tuple[int, int], times: Tensor) -> Tensor:
     width, height = size
     xs, ys = (torch.arange(side, device=rows.device) + 0.5 for side in size)
     canvas = rows[:, :3, None, None, None].expand(-1, -1, len(times), height, width)
-    for thing in rows[:, 3:].unflatten(1, (MOST, THING)).unbind(1):
+    for thing in rows[:, 3:].chunk(MOST, 1):
         shape, colour, place, way, radius = thing.split((len(SHAPES), 3, 2, 2, 1), 1)
         across, down = (place[:, :, None] + times * way[:, :, None]).unbind(1)
         x = xs - across[:, :, None, None] * width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,18 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
         plan = plans[name]
         reports[name] = fit(learners, Task(feed(plan.batch), loss), plan, folder, seed)
 
-    stage("sdxl_vae_parts", {"vae": vae}, lambda batch: feeds.parts(batch, SDXL_SIDE // 2), vae_loss(vae, device))
-    stage("sdxl_vae", {"vae": vae}, lambda batch: feeds.parts(batch, SDXL_SIDE), vae_loss(vae, device))
+    stage("sdxl_vae_parts", {"vae": vae}, partial(feeds.parts, SDXL_SIDE // 2), vae_loss(vae, device))
+    stage("sdxl_vae", {"vae": vae}, partial(feeds.parts, SDXL_SIDE), vae_loss(vae, device))
     pictures = feeds.album()
     rebuilt = {"decoder": vae.decoder, "after": vae.post_quant_conv}
-    stage("sdxl_decoder", rebuilt, lambda batch: feeds.slightly_wrong(batch, pictures), decoder_loss(vae, device))
+    stage("sdxl_decoder", rebuilt, partial(feeds.slightly_wrong, pictures), decoder_loss(vae, device))
     encoders = [networks[part] for part in ENCODERS]
     reading = heads(sizes.SDXL["unet"]["cross_attention_dim"], sizes.SDXL["text_encoder_2"]["projection_dim"])
     learners = dict(zip(ENCODERS, encoders, strict=True)) | {"reading": reading.to(device)}
     stage("sdxl_words", learners, feeds.said, words_loss(hearing(encoders), reading))
     for name, guidance in (("sdxl_denoiser", 1.0), ("sdxl_guided", GUIDANCE)):
-        loss = denoiser_loss(unet, guidance)
-        stage(name, {"unet": unet}, lambda batch, so=guidance: feeds.noisy(batch, pictures, so), loss)
+        feed = partial(feeds.noisy, pictures, guidance)
+        stage(name, {"unet": unet}, feed, denoiser_loss(unet, guidance))
     vae.register_to_config(scaling_factor=pictures.scale)
     return networks | {"texts": texts}, reports
 

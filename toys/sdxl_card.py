@@ -48,7 +48,7 @@ class CardFeeds:
         self._pictures = Pictures(rows, (SIDE, SIDE))
         self._said = {long: Prompts(scenes, fed) for long, (scenes, *fed) in zip(WORDINGS, prompts, strict=True)}
 
-    def parts(self, batch: int, crop: int) -> Feed:
+    def parts(self, crop: int, batch: int) -> Feed:
         def feed(chance: Chance) -> tuple[Tensor, ...]:
             left, top = (8 * chance.words.randint(0, (SIDE - crop) // 8) for _ in range(2))
             whole = self._pictures.still(self._pictures.some(batch, chance))
@@ -61,7 +61,7 @@ class CardFeeds:
         scale = round(float(1 / found.std()), 5)
         return Album(found * scale, scale)
 
-    def slightly_wrong(self, batch: int, pictures: Album) -> Feed:
+    def slightly_wrong(self, pictures: Album, batch: int) -> Feed:
         def feed(chance: Chance) -> tuple[Tensor, ...]:
             index = self._pictures.some(batch, chance)
             return slackened(pictures.latents[index], chance.noise) / pictures.scale, self._pictures.still(index)
@@ -78,7 +78,7 @@ class CardFeeds:
 
         return feed
 
-    def noisy(self, batch: int, pictures: Album, guidance: float) -> Feed:
+    def noisy(self, pictures: Album, guidance: float, batch: int) -> Feed:
         import torch
 
         heard = {long: self._hear(prompts) for long, prompts in self._said.items()}

@@ -42,7 +42,7 @@ class DrawnFeeds:
     seed: int
     folder: Path
 
-    def parts(self, batch: int, crop: int) -> Feed:
+    def parts(self, crop: int, batch: int) -> Feed:
         def feed(chance: Chance) -> tuple[Tensor, ...]:
             left, top = (8 * chance.words.randint(0, (SIDE - crop) // 8) for _ in range(2))
             whole = tensor(pictures(chance.words, batch, (SIDE, SIDE)))
@@ -61,7 +61,7 @@ class DrawnFeeds:
         known = torch.load(file, weights_only=True)
         return Album(known["latents"], known["scale"], scenes(len(known["latents"]), self.seed))
 
-    def slightly_wrong(self, batch: int, pictures: Album) -> Feed:
+    def slightly_wrong(self, pictures: Album, batch: int) -> Feed:
         def feed(chance: Chance) -> tuple[Tensor, ...]:
             import torch
 
@@ -80,7 +80,7 @@ class DrawnFeeds:
 
         return feed
 
-    def noisy(self, batch: int, pictures: Album, guidance: float) -> Feed:
+    def noisy(self, pictures: Album, guidance: float, batch: int) -> Feed:
         def feed(chance: Chance) -> tuple[Tensor, ...]:
             import torch
 

@@ -19,7 +19,7 @@ SDXL: Sizes = {
         "sample_size": SDXL_SIDE // 8,
         "transformer_layers_per_block": [1, 1, 1],
     },
-    "vae": {"block_out_channels": [16, 24, 32, 32], "norm_num_groups": 2, "sample_size": SDXL_SIDE},
+    "vae": {"block_out_channels": [16, 32, 40, 40], "norm_num_groups": 2, "sample_size": SDXL_SIDE},
     "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2},
     "text_encoder_2": {
         "hidden_size": 48,
@@ -47,7 +47,7 @@ WAN_FRAMES = 81
 WAN_VOCABULARY = 600
 WAN: Sizes = {
     "transformer": {
-        "num_layers": 4,
+        "num_layers": 5,
         "num_attention_heads": 4,
         "attention_head_dim": 32,
         "ffn_dim": 384,

@@ -21,6 +21,15 @@ REHEARSALS = 3
 """Steps before a recording, in which libraries choose their kernels and the optimizer makes its state."""
 
 
+def quicken(device: str) -> None:
+    """On a card: matrix products in TF32, and convolutions by whichever kernel was the fastest in a rehearsal."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+
+
 def adam(parameters: Sequence[Tensor], rate: float) -> Any:
     """On a card its rate is a tensor, which a recording reads anew at each step."""
     import torch
@@ -44,11 +53,12 @@ def stepper(loss: Callable[..., Tensor], optimizer: Any, parameters: Sequence[Te
 
     def step(batch: Batch) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        value = loss(*batch)
+        value: Any = loss(*batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
-        return value.detach()
+        detached: Tensor = value.detach()
+        return detached
 
     return _Recorded(step) if recorded else step
 
@@ -85,15 +95,16 @@ class _Recorded:
     def _recorded(self, batch: Batch) -> _Record | None:
         import torch
 
-        held, side = [tensor.clone() for tensor in batch], torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        card: Any = torch.cuda
+        held, side = [tensor.clone() for tensor in batch], card.Stream()
+        side.wait_stream(card.current_stream())
+        with card.stream(side):
             for _ in range(REHEARSALS):
                 self._step(held)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
+        card.current_stream().wait_stream(side)
+        graph = card.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with card.graph(graph):
                 loss = self._step(held)
         except RuntimeError as error:
             print(f"not recorded, so slower: {error}", flush=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -64,17 +65,26 @@ def picked(among: int, number: int, chance: Chance) -> Tensor:
 def made(make: Callable[[int], Sequence[Parts]], parts: int, device: str) -> list[list[Tensor]]:
     """What `make` makes of the number of each part, put together along the first axis: the same however many cores
     share the work."""
+    import numpy as np
     import torch
 
     if parts == 1:
-        found = [make(0)]
+        found = [_arrays(make, 0)]
     else:
         with ProcessPoolExecutor(_processes(parts), get_context("spawn")) as pool:
-            found = list(pool.map(make, range(parts)))
-    return [[torch.cat(some).to(device) for some in zip(*group, strict=True)] for group in zip(*found, strict=True)]
+            found = list(pool.map(partial(_arrays, make), range(parts)))
+    groups = zip(*found, strict=True)
+    return [
+        [torch.from_numpy(np.concatenate(some)).to(device) for some in zip(*group, strict=True)] for group in groups
+    ]
 
 
-def all_through(network: Callable[..., Any], *inputs: Tensor, at_once: int = AT_ONCE) -> list[Tensor]:
+def _arrays(make: Callable[[int], Sequence[Parts]], part: int) -> list[list[Any]]:
+    """As arrays, which travel between processes by value."""
+    return [[tensor.numpy() for tensor in group] for group in make(part)]
+
+
+def all_through(network: Callable[..., Any], *inputs: Any, at_once: int = AT_ONCE) -> list[Tensor]:
     """What a network makes of many inputs, without learning; in half precision, to be kept."""
     import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     reels = feeds.reels()
     reading = heads(sizes.WAN["text_encoder"]["d_model"]).to(device)
     readers = {"encoder": listener.encoder, "reading": reading}
-    stage("wan_words", readers, lambda batch: feeds.said(batch, reels), words_loss(hearing(listener), reading))
+    stage("wan_words", readers, partial(feeds.said, reels), words_loss(hearing(listener), reading))
     for name, feed, loss in feeds.denoisers(transformer, reels):
         stage(name, {"transformer": transformer}, feed, loss)
     rebuilt = {"decoder": vae.decoder, "before": vae.post_quant_conv}

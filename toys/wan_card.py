@@ -55,7 +55,7 @@ class CardFeeds:
     def clips(self, batch: int) -> Feed:
         def feed(chance: Chance) -> tuple[Tensor, ...]:
             wanted, noise = self._film(batch, PART_OF_A_CLIP, chance)
-            return wanted, noise, noise.new_tensor(SLACK * chance.words.random())
+            return wanted, noise, noise.new_full((), SLACK * chance.words.random())
 
         return feed
 
@@ -65,7 +65,7 @@ class CardFeeds:
         found = {media: self._encoded(self._shown[media], times[media]) for media in MEDIA}
         return {media: normalised(self._vae, latents, found["video"]) for media, latents in found.items()}
 
-    def said(self, batch: int, reels: Mapping[str, Tensor]) -> Feed:
+    def said(self, reels: Mapping[str, Tensor], batch: int) -> Feed:
         def feed(chance: Chance) -> tuple[Tensor, ...]:
             _, (ids, mask, facts, _) = self._said[_kind(chance)].some(batch, chance)
             return ids.long(), mask.long(), facts.long()

@@ -54,7 +54,7 @@ class DrawnFeeds:
             stills, still[: len(stills)], self.known["image"]
         )
 
-    def said(self, batch: int, reels: Reels) -> Feed:
+    def said(self, reels: Reels, batch: int) -> Feed:
         return said(self.listener, reels, batch)
 
     def denoisers(self, transformer: Any, reels: Reels) -> Iterator[tuple[str, Any, Loss]]:

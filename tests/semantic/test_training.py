@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from toys import __main__ as command
-from toys import loop, sdxl, text, train_qwen, wan
+from toys import loop, sdxl_drawn, text, train_qwen, wan, wan_drawn
 from toys.measure import Case, clip, picture, sdxl_engine, wan_engine
 from toys.measure_words import Asked, answer, enhancer
 
@@ -18,11 +18,11 @@ def small_stages(monkeypatch):
     """Three steps a stage, and little to learn from."""
     plans = {name: replace(plan, steps=3, batch=2) for name, plan in loop.load_plans("cpu").items()}
     monkeypatch.setattr(loop, "load_plans", lambda device: plans)
-    monkeypatch.setattr(sdxl, "ALBUM", 64)
+    monkeypatch.setattr(sdxl_drawn, "ALBUM", 64)
     monkeypatch.setattr(text, "CORPUS", 200)
     monkeypatch.setattr(train_qwen, "EXAMPLES", 100)
-    for name, number in (("CLIPS", 2), ("STILLS", 8), ("SENTENCES", 100)):
-        monkeypatch.setattr(wan, name, number)
+    for module, name, number in ((wan_drawn, "CLIPS", 2), (wan_drawn, "STILLS", 8), (wan, "SENTENCES", 100)):
+        monkeypatch.setattr(module, name, number)
 
 
 def trained(folder, work, model="sdxl"):
