@@ -10,8 +10,11 @@ stand in.
 from __future__ import annotations
 
 import argparse
+import cProfile
+import functools
 import json
 import os
+import pstats
 import shutil
 import subprocess
 import sys
@@ -40,12 +43,14 @@ COLUMNS = (
 )
 
 
-def start(model: str, how: str, home: Path, cache: Path, small: bool) -> dict[str, Any] | None:
+def start(model: str, how: str, home: Path, asked: argparse.Namespace) -> dict[str, Any] | None:
     """Seconds by phase of a process that starts now; None where it failed."""
     command = [sys.executable, "-m", "bench.loading", "--child", model, "--how", how, "--folder", str(home)]
-    command += ["--cache", str(cache), "--began", str(time.monotonic())]
+    command += ["--cache", str(asked.cache), "--began", str(time.monotonic())]
+    if asked.profile:
+        command += ["--profile", str(asked.profile)]
     environment = {**(gpu.GROW_IN_PLACE if model == "sdxl" else {}), **os.environ}
-    done = subprocess.run(command + ["--small"] * small, env=environment, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command + ["--small"] * asked.small, env=environment, stdout=subprocess.PIPE, text=True)
     return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
 
 
@@ -174,25 +179,36 @@ def _gigabytes(models: list[Any]) -> float:
     return sum(tensor.nbytes for model in models for tensor in model.parameters()) / 1e9
 
 
-def table(asked: argparse.Namespace, folder: Path, cache: Path) -> None:
+def profiled(asked: argparse.Namespace, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` gives; where its time went, by function, is left in a file."""
+    if asked.profile is None:
+        return work()
+    with cProfile.Profile() as profile:
+        facts = work()
+    asked.profile.mkdir(parents=True, exist_ok=True)
+    with (asked.profile / f"{asked.child}-{asked.how}.txt").open("w") as file:
+        pstats.Stats(profile, stream=file).sort_stats("cumtime").print_stats(200)
+    return facts
+
+
+def table(asked: argparse.Namespace) -> None:
     import torch
 
     from bench import checkpoints
     from bench.frame import say
 
     device = "cpu" if asked.small else gpu.pick_device()
-    small = not gpu.on_card(device)
-    weights = "small weights: the figures show only that it runs" if small else "seconds by phase"
+    asked.small = not gpu.on_card(device)
+    weights = "small weights: the figures show only that it runs" if asked.small else "seconds by phase"
     say(f"{gpu.card_name(device)}, torch {torch.__version__}, {os.cpu_count()} cores; {weights}.", "")
     say("| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|")
     for model in asked.models:
-        home = checkpoints.ready(model, folder, device, small=small)
-        if not small:
-            gpu.empty()
+        home = checkpoints.ready(model, asked.folder, device, small=asked.small)
+        gpu.empty()
         for how in asked.starts:
             if how == "cold":
                 checkpoints.evict(home)
-            say(row(model, how, start(model, how, home, cache, small)))
+            say(row(model, how, start(model, how, home, asked)))
         if asked.delete:
             shutil.rmtree(home)
 
@@ -205,16 +221,22 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=tuple(GOALS), default=tuple(GOALS))
     parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
     parser.add_argument("--delete", action="store_true", help="each model's checkpoint after its last start")
+    parser.add_argument(
+        "--profile", type=Path, help="a folder for where the time goes, by function; it all takes longer"
+    )
     parser.add_argument("--child", choices=tuple(GOALS), help=argparse.SUPPRESS)
     parser.add_argument("--how", choices=STARTS, help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
         device = "cpu" if asked.small else "cuda"
-        print(json.dumps(measure(asked.child, asked.how, asked.folder, device, asked.cache, asked.began)))
+        work = functools.partial(measure, asked.child, asked.how, asked.folder, device, asked.cache, asked.began)
+        print(json.dumps(profiled(asked, work)))
         return
     with tempfile.TemporaryDirectory() as nowhere:
-        table(asked, asked.folder or Path(nowhere), asked.cache or Path(nowhere) / "compiled")
+        asked.folder = asked.folder or Path(nowhere)
+        asked.cache = asked.cache or Path(nowhere) / "compiled"
+        table(asked)
 
 
 if __name__ == "__main__":
