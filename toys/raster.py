@@ -31,7 +31,7 @@ def paint(rows: Tensor, size: tuple[int, int], times: Tensor) -> Tensor:
     xs, ys = (torch.arange(side, device=rows.device) + 0.5 for side in size)
     canvas = rows[:, :3, None, None, None].expand(-1, -1, len(times), height, width)
     for thing in rows[:, 3:].chunk(MOST, 1):
-        shape, colour, place, way, radius = thing.split((len(SHAPES), 3, 2, 2, 1), 1)
+        shape, colour, place, way, radius = thing.split_with_sizes((len(SHAPES), 3, 2, 2, 1), 1)
         across, down = (place[:, :, None] + times * way[:, :, None]).unbind(1)
         x = xs - across[:, :, None, None] * width
         y = ys[:, None] - down[:, :, None, None] * height
