@@ -118,14 +118,51 @@ def test_all_blocks_share_what_is_compiled_for_a_number_of_tokens(volume: Path) 
 
     asked, transformer = Compilations(), loaded(volume)._pipeline.transformer
     fused.fuse_transformer(transformer)
-    for block in transformer.blocks:
+    _, *others = transformer.blocks
+    for block in others:
         block.compile(fullgraph=True, dynamic=False, backend=asked)
     ask = one_by_one(transformer, drawn(1, 512, 32), drawn(1, 512, 32, seed=4), 6.5)
     with torch.no_grad():
         for height, width in ((8, 6), (6, 8), (8, 8)):
             ask(drawn(1, 16, 3, height, width), torch.tensor(500))
-    assert len(transformer.blocks) > 1
+    assert others
     assert len(asked) == 2, "both orientations of a picture have as many tokens"
+
+
+def looks(transformer: Any) -> list[int]:
+    """Grows by the pictures in each call of the first block's self-attention."""
+    counted: list[int] = []
+    transformer.blocks[0].attn1.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
+    return counted
+
+
+def test_what_both_texts_of_a_step_have_in_common_is_computed_once_with_the_same_bits(volume: Path) -> None:
+    import torch
+
+    denoiser = loaded(volume)._denoiser
+    transformer, latents, time = denoiser._pipeline.transformer, drawn(1, 16, 3, 8, 6), torch.tensor(500)
+    wanted, unwanted = drawn(1, 512, 32), drawn(1, 512, 32, seed=4)
+    alone = one_by_one(transformer, wanted, unwanted, 6.5)
+    together = one_by_one(transformer, wanted, unwanted, 6.5, together=denoiser._first.shared)
+    counted = looks(transformer)
+    with torch.no_grad():
+        assert together(latents, time).equal(alone(latents, time))
+        assert counted == [1, 1, 1]
+        assert together(latents * 2, time).equal(alone(latents * 2, time)), "nothing is kept for the next step"
+
+
+def test_both_texts_in_one_call_look_at_their_picture_once(volume: Path) -> None:
+    import torch
+
+    denoiser = loaded(volume)._denoiser
+    transformer = denoiser._pipeline.transformer
+    asked = (drawn(1, 16, 1, 8, 6).expand(2, -1, -1, -1, -1), torch.tensor([500, 500]), drawn(2, 512, 32))
+    counted = looks(transformer)
+    with torch.no_grad():
+        apart = transformer(*asked, return_dict=False)[0]
+        with denoiser._first.shared():
+            assert torch.allclose(transformer(*asked, return_dict=False)[0], apart, atol=1e-5)
+    assert counted == [2, 1]
 
 
 def test_the_rotation_turns_pairs_of_neighbours(engine: WanEngine) -> None:

@@ -6,15 +6,16 @@ The transformer answers "velocity": where the latents should move, for a prompt,
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from workers.card import gpu
-from workers.card.compiled import TUNED
+from workers.card.compiled import TUNED, compiled
 from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
 from workers.engines.wan.graphs import Graph
+from workers.engines.wan.shared import FirstBlock
 from workers.engines.wan.solve import Solved, Table, solve
 from workers.engines.wan.turbo import partly, reusing
 from workers.engines.wan.vace import Control
@@ -57,9 +58,11 @@ class Denoiser:
         self._graphs: dict[tuple[int, ...], Graph] = {}
         self._pool: Any = None
         self._solved = lru_cache(maxsize=SOLVED)(self._solve)
+        first, *others = pipeline.transformer.blocks
+        self._first = FirstBlock(first, compiled if gpu.on_card(device) else lambda function: function)
         if gpu.on_card(device):
             fused.fuse_transformer(pipeline.transformer)
-            for block in pipeline.transformer.blocks:
+            for block in others:
                 block.compile(fullgraph=True, dynamic=False, options=TUNED)
 
     def prepare(self, width: int, height: int, frames: int) -> None:
@@ -69,7 +72,7 @@ class Denoiser:
         shape = tuple(self._noise(width, height, frames, 0).shape)
         if frames == 1 and gpu.on_card(self._device) and shape not in self._graphs:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
-            self._graphs[shape] = Graph(self._pipeline.transformer, shape, self._pool)
+            self._graphs[shape] = Graph(self._pipeline.transformer, self._first.shared, shape, self._pool)
 
     def latents(
         self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch, given: Given = None
@@ -109,7 +112,9 @@ class Denoiser:
             return alone
         if graph is not None and graph.fits(wanted):
             return graph.velocity(wanted, unwanted.to(transformer.dtype), params.guidance)
-        guided = one_by_one(transformer, wanted, unwanted.to(transformer.dtype), params.guidance)
+        guided = one_by_one(
+            transformer, wanted, unwanted.to(transformer.dtype), params.guidance, together=self._first.shared
+        )
         return partly(guided, alone, params.turbo, steps)
 
     def _noise(self, width: int, height: int, frames: int, seed: int) -> Tensor:
@@ -136,18 +141,26 @@ def denoise(velocity: Velocity, solver: Solver, latents: Tensor, watch: Watch) -
     return latents
 
 
-def one_by_one(transformer: Any, wanted: Tensor, unwanted: Tensor | None, guidance: float) -> Velocity:
-    """Each text in a call of its own, as the pipeline does it: least memory, any shape."""
+def one_by_one(
+    transformer: Any,
+    wanted: Tensor,
+    unwanted: Tensor | None,
+    guidance: float,
+    *,
+    together: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Velocity:
+    """Each text in a call of its own, as the pipeline does it: least memory, any shape. Both calls of a step are made
+    in `together`."""
 
     def ask(latents: Tensor, time: Tensor, text: Tensor) -> Tensor:
         velocity: Tensor = transformer(latents.to(transformer.dtype), time.expand(1), text, return_dict=False)[0]
         return velocity
 
     def velocity(latents: Tensor, time: Tensor) -> Tensor:
-        towards = ask(latents, time, wanted)
         if unwanted is None:
-            return towards
-        away = ask(latents, time, unwanted)
+            return ask(latents, time, wanted)
+        with together():
+            towards, away = ask(latents, time, wanted), ask(latents, time, unwanted)
         return away + guidance * (towards - away)
 
     return velocity

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from workers.engines.wan.encode import WINDOW
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 class Graph:
     """Both texts of a step at once, for latents of one shape. Its buffers hold what the last call left there."""
 
-    def __init__(self, transformer: Any, shape: Sequence[int], pool: Any) -> None:
+    def __init__(
+        self, transformer: Any, together: Callable[[], AbstractContextManager[None]], shape: Sequence[int], pool: Any
+    ) -> None:
         import torch
 
+        self._together = together
         device, dtype = transformer.device, transformer.dtype
         self._latents = torch.zeros(tuple(shape), device=device)
         self._time = torch.zeros((), device=device)
@@ -57,6 +61,7 @@ class Graph:
 
     def _step(self, transformer: Any) -> Tensor:
         latents = self._latents.to(transformer.dtype).expand(2, -1, -1, -1, -1)
-        towards, away = transformer(latents, self._time.expand(2), self._texts, return_dict=False)[0].chunk(2)
+        with self._together():
+            towards, away = transformer(latents, self._time.expand(2), self._texts, return_dict=False)[0].chunk(2)
         velocity: Tensor = away + self._guidance * (towards - away)
         return velocity
