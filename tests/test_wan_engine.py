@@ -14,7 +14,8 @@ from wan_support import PICTURE, forbid_network, loaded
 
 from workers.card import gpu
 from workers.engines.wan import WanEngine, pipeline
-from workers.engines.wan.encode import TextEncoder, token_ids, windows
+from workers.engines.wan.encode import LENGTHS, TextEncoder, token_ids, windows
+from workers.engines.wan.graphs import Window
 from workers.errors import Cancelled, EngineBroken, Interrupted, Misconfigured, Rejected
 from workers.tiny import wan as tiny
 from workers.watch import Watch
@@ -220,6 +221,30 @@ def test_a_text_of_one_window_is_bit_equal_to_the_pipelines_own_and_a_longer_one
     both = encoder.encode(start * 30, "blurry").inputs
     assert both["prompt_embeds"].shape == both["negative_prompt_embeds"].shape
     assert not both["negative_prompt_embeds"][:, 512:].any()
+
+
+@pytest.mark.parametrize("words", [0, 7, 40, 90, 170])
+def test_a_window_of_any_length_reads_a_text_alike_and_again(words, engine):
+    import torch
+
+    pipeline = engine._pipeline
+    ids = token_ids("a red bicycle at dusk " * words, pipeline.tokenizer)[: 2 * words]
+    whole, *shorter = [Window(pipeline.text_encoder, pipeline.tokenizer, length) for length in reversed(LENGTHS)]
+    with torch.no_grad():
+        for window in (window for window in shorter if len(ids) < window.length):
+            window(ids[: words // 2])
+            assert torch.allclose(window(ids), whole(ids), atol=1e-5)
+
+
+def test_the_shortest_window_that_is_ready_reads_a_text(engine):
+    encoder, asked = TextEncoder(engine._pipeline, "cpu"), []
+    encoder._windows = [Window(engine._pipeline.text_encoder, engine._pipeline.tokenizer, length) for length in LENGTHS]
+    hook = engine._pipeline.text_encoder.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].shape[1]))
+    tokens = engine.count_tokens("a red bicycle, ")
+    for length in LENGTHS:
+        encoder.encode("a red bicycle, " * (length * 3 // 4 // tokens), None)
+    hook.remove()
+    assert asked == list(LENGTHS)
 
 
 def test_windows_end_at_punctuation_and_lose_no_token(engine):

@@ -5,15 +5,15 @@ With one picture the card is faster than the processor can tell it what to do. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from workers.card.graphs import captured
 from workers.engines.sdxl.denoiser import Denoiser
 
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
 BATCH = 2
 """One picture with guidance; larger batches keep the card busy without a graph."""
 
@@ -61,8 +61,8 @@ class Step:
     ) -> None:
         self._sample, self._timestep, self._text = sample.clone(), timestep.clone(), text.clone()
         self._added = {name: tensor.clone() for name, tensor in added.items()}
-        self._read, self._keys = _captured(lambda: denoiser.read(self._text))
-        self._predict, self._prediction = _captured(
+        self._read, self._keys = captured(lambda: denoiser.read(self._text))
+        self._predict, self._prediction = captured(
             lambda: denoiser.predict(self._sample, self._timestep, self._added, self._keys)
         )
         self._last_text: torch.Tensor | None = None
@@ -83,20 +83,3 @@ class Step:
         self._timestep.copy_(timestep)
         self._predict.replay()
         return self._prediction.clone()
-
-
-def _captured(function: Callable[[], T]) -> tuple[Any, T]:
-    """The graph of a function and what each replay writes anew. It runs before, so that nothing is set up while
-    the card records."""
-    import torch
-
-    new_stream: Any = torch.cuda.Stream
-    aside = new_stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        function()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function()
-    return graph, result

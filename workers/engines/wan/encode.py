@@ -2,7 +2,7 @@
 
 The encoder was trained on 512 tokens. A longer text is read in windows that end at punctuation, and the windows are
 joined along the token axis; nothing is cut. A text of one window gives the very bits of the pipeline's own
-`encode_prompt`.
+`encode_prompt`; on a card a short one is read in a shorter window, which differs by rounding.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from workers.card import gpu
 from workers.engines import chunks
 from workers.engines.conditioning import Conditioning, text_notes
 from workers.engines.reading import Chunks, Piece, Read
+from workers.engines.wan.graphs import WINDOW, Window
 
 if TYPE_CHECKING:
     import torch
 
-WINDOW = 512
 USABLE = WINDOW - 1
 """Tokens of a text in one window; the last place belongs to the end mark."""
 
 KEPT = 16
 """Texts whose embeddings stay on the device, 4 MB a window: most jobs share a negative prompt."""
+
+LENGTHS = (64, 128, 256, WINDOW)
+"""Of the windows that are kept ready: what is behind a text's end mark costs time and changes nothing."""
 
 WORD_BEGINS = "▁"
 PAUSES = tuple(",.;:!?，。；：！？、")
@@ -48,6 +51,7 @@ class TextEncoder:
     def __init__(self, pipeline: Any, device: str) -> None:
         self._pipeline, self._device = pipeline, device
         self._parked = False
+        self._windows: list[Window] = []
         self._remembered = lru_cache(maxsize=KEPT)(self._encoded)
 
     def encode(self, prompt: str, negative: str | None) -> Conditioning:
@@ -59,6 +63,15 @@ class TextEncoder:
         longer = max(wanted.chunks, unwanted.chunks)
         inputs = {"prompt_embeds": _filled(wanted, longer), "negative_prompt_embeds": _filled(unwanted, longer)}
         return Conditioning(inputs, text_notes(wanted, unwanted))
+
+    def prepare(self) -> None:
+        """On a card: keep windows ready that cost the host nothing. One that is parked never stays long enough."""
+        if self._windows or self._parked or not gpu.on_card(self._device):
+            return
+        import torch
+
+        pool, tokenizer = torch.cuda.graph_pool_handle(), self._pipeline.tokenizer
+        self._windows = [Window(self._pipeline.text_encoder, tokenizer, length, pool) for length in LENGTHS]
 
     def park(self) -> None:
         """Wait in host memory, and visit the card for texts that are not remembered."""
@@ -77,27 +90,15 @@ class TextEncoder:
         import torch
 
         ids = token_ids(text, self._pipeline.tokenizer)
-        encoder = self._pipeline.text_encoder
-        with torch.no_grad(), gpu.visiting((encoder,), self._device) if self._parked else nullcontext():
-            if len(ids) <= USABLE:
-                embeds, _ = self._pipeline.encode_prompt(
-                    text, do_classifier_free_guidance=False, max_sequence_length=WINDOW
-                )
-                return EncodedText(embeds, len(ids), 1)
-            parts = windows(ids, self._pipeline.tokenizer)
+        parts = [ids] if len(ids) <= USABLE else windows(ids, self._pipeline.tokenizer)
+        visit = gpu.visiting((self._pipeline.text_encoder,), self._device) if self._parked else nullcontext()
+        with torch.no_grad(), visit:
             return EncodedText(torch.cat([self._window(part) for part in parts], dim=1), len(ids), len(parts))
 
     def _window(self, ids: Sequence[int]) -> torch.Tensor:
-        """(1, 512, width), as the pipeline embeds a text of these tokens."""
-        import torch
-
-        encoder, tokenizer = self._pipeline.text_encoder, self._pipeline.tokenizer
-        length = len(ids) + 1
-        row = [*ids, tokenizer.eos_token_id] + [tokenizer.pad_token_id] * (WINDOW - length)
-        seen = torch.arange(WINDOW, device=encoder.device)[None] < length
-        hidden = encoder(torch.tensor([row], device=encoder.device), seen.long()).last_hidden_state
-        embeds: torch.Tensor = hidden * seen[..., None]
-        return embeds
+        """(1, 512, width): in the full length the very bits of the pipeline."""
+        ready = next((window for window in self._windows if len(ids) < window.length), None)
+        return (ready or Window(self._pipeline.text_encoder, self._pipeline.tokenizer, WINDOW))(ids)
 
 
 def token_ids(text: str, tokenizer: Any) -> list[int]:

@@ -101,6 +101,8 @@ class WanEngine:
 
     def warm_up(self, watch: Watch) -> None:
         """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
+        with gpu.guard(), watch.phase("warm_up"):
+            self._loaded_text().prepare()
         for shape in self._warm_up_shapes:
             self._practise(shape, watch)
 
