@@ -3,6 +3,7 @@ minor. The shipped lists are only looked at for what they must let pass."""
 
 from __future__ import annotations
 
+import json
 import random
 import string
 import sys
@@ -24,6 +25,7 @@ PLACEHOLDERS = {
         "minor": ["plinket", "small plink", "词词词"],
         "youth": ["wobbly", "barely ripe"],
     },
+    "mistaken": ["plinkt"],
     "ages": SHIPPED["ages"],
     "look_alikes": SHIPPED["look_alikes"],
     "symbols": {"🧸": "plinket"},
@@ -99,6 +101,15 @@ DISGUISES = {
     "phrase without its space": "smallplink",
     "phrase with another": "small-plink",
     "phrase in disguise": "sm4ll p l i n k",
+    "a letter left out": "plnket plinet",
+    "two letters exchanged": "pilnket plinkte",
+    "no vowels": "plnkt",
+    "backwards": "teknilp",
+    "a letter covered": "pl*nket plinke#t pl_nket",
+    "two letters covered": "pl**ket p*in*et",
+    "backwards in figures": "t3kn!lp",
+    "no vowels in another alphabet": "рlnкt",
+    "a phrase without vowels": "smllplnk",
     "running text": "红词词词红",
     "spaced running text": "词 词 词",
 }
@@ -161,6 +172,10 @@ AGES = [
     "12 yr",
     "12 ans",
     "douze ans",
+    "dix sept ans",
+    "dixsept ans",
+    "a dozen years old",
+    "half a dozen years old",
     "12 años",
     "doce años",
     "12 Jahre alt",
@@ -192,6 +207,7 @@ def test_a_stated_age_of_a_minor_in_a_sexual_context_is_refused(lexicon, age):
         "thirty years old",
         "1,012 years old",
         "200 years old",
+        "two dozen years old",
         "二十二岁",
         "over 18",
         "12 years ago",
@@ -307,6 +323,8 @@ EVERYDAY = [
     "多个孩子在公园里玩",
     "a kindergarten, page 12 of a calendar, f/1.8",
     "a consensual handshake, teenagers cheering",
+    "beasts of the forest, a genial king, for a children's book",
+    "snow_leopard, red_hat, 80% off, #sunset, 5*5 tiles, children",
     "мальчик с собакой у маяка",
     "παιδιά στην ακτή",
 ]
@@ -315,6 +333,23 @@ EVERYDAY = [
 @pytest.mark.parametrize("text", EVERYDAY)
 def test_everyday_prompts_pass_the_shipped_lists(text):
     assert rule_of(load_lexicon(), text, unwanted="bad anatomy, blurry, extra limbs, deformed") is None
+
+
+def test_no_everyday_word_is_taken_for_a_slip():
+    """Of the words that the image model has a token for."""
+    tokens = json.loads((TERMS.parents[1] / "sdxl/tokenizer/vocab.json").read_text())
+    words = {token.removesuffix("</w>") for token in tokens if token.endswith("</w>")}
+    lexicon = load_lexicon()
+    assert len(words) > 30_000
+    assert words & (lexicon.minor.slips | lexicon.sexual.slips) == set()
+    assert words & lexicon.youth.slips == {"chools"}, "the end of a word"
+
+
+def test_what_is_mistaken_for_a_slip_is_let_pass_and_stands_in_no_list(lexicon):
+    assert rule_of(lexicon, "a zorbic plinkt") is None
+    shipped = load_lexicon()
+    for words in (shipped.minor, shipped.sexual, shipped.youth):
+        assert words.single.isdisjoint(SHIPPED["mistaken"])
 
 
 def test_the_shipped_lists_name_their_version_and_disjoint_classes():

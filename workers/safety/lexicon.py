@@ -14,6 +14,7 @@ from typing import Any
 from workers.errors import Misconfigured
 from workers.safety.alphabet import Alphabet
 from workers.safety.reading import BETWEEN, Reading, Sought, cuts, read, squeeze
+from workers.safety.slips import covered, slips
 from workers.safety.staged import MANIFEST, UNFIT
 
 TERMS = MANIFEST.with_name("terms.toml")
@@ -33,7 +34,7 @@ HALF = r"(?: and a half)?"
 @dataclass(frozen=True, slots=True)
 class Words:
     """One class of terms: words and phrases without their spaces, with plurals; what is looked for `inside` running
-    text, and the long ones that are looked for `within` other words."""
+    text, and the long ones that are looked for `within` other words; `slips` of all, and all with `covered` letters."""
 
     single: frozenset[str]
     phrases: frozenset[str]
@@ -44,9 +45,11 @@ class Words:
     cuts: frozenset[tuple[str, ...]]
     squeezed: frozenset[str]
     spelled: tuple[str, ...]
+    slips: frozenset[str]
+    covered: frozenset[str]
 
     @staticmethod
-    def of(terms: Iterable[str], fold: Fold, *, glued: bool) -> Words:
+    def of(terms: Iterable[str], fold: Fold, *, glued: bool, mistaken: frozenset[str]) -> Words:
         folded = [(UNSPACED.search(term) is not None, fold(term)) for term in terms]
         spaced = [term for unspaced, term in folded if not unspaced]
         single = _with_plurals(term for term in spaced if " " not in term)
@@ -61,12 +64,16 @@ class Words:
             cuts=frozenset(pieces for term in single if len(term) < LONG for pieces in cuts(term)),
             squeezed=frozenset(map(squeeze, single | phrases)),
             spelled=tuple(term for term in single | phrases if len(term) >= SHORTEST_SPELLED),
+            slips=slips(single | phrases) - mistaken,
+            covered=covered(single | phrases),
         )
 
     def found(self, reading: Reading) -> bool:
         return (
             not self.single.isdisjoint(reading.words)
             or not self.phrases.isdisjoint(reading.words)
+            or not self.slips.isdisjoint(reading.words)
+            or not self.covered.isdisjoint(reading.covered)
             or not self.phrases.isdisjoint(reading.joined)
             or not self.long.isdisjoint(reading.joined)
             or not self.squeezed.isdisjoint(reading.squeezed)
@@ -105,7 +112,7 @@ class Ages:
         return any(10 <= bound <= self.adult_from for bound in bounds)
 
     def _number(self, text: str) -> int:
-        return self.numbers[text] if text in self.numbers else int(text)
+        return self.numbers.get(text.replace(" ", "")) or int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,11 @@ def lexicon_of(data: Mapping[str, Any]) -> Lexicon:
     pairs = [pair for look in data["look_alikes"].values() for pair in zip(*look, strict=True)]
     symbols = {symbol: f" {words} " for symbol, words in data["symbols"].items()}
     alphabet = Alphabet.of(dict(pairs), symbols)
-    classes = {name: Words.of(data["classes"][name], alphabet.fold, glued=glued) for name, glued in CLASSES.items()}
+    mistaken = frozenset(map(alphabet.fold, data["mistaken"]))
+    classes = {
+        name: Words.of(data["classes"][name], alphabet.fold, glued=glued, mistaken=mistaken)
+        for name, glued in CLASSES.items()
+    }
     return Lexicon(
         version=str(data["version"]),
         ages=_ages(data["ages"], alphabet.fold),
@@ -159,8 +170,9 @@ def _sought(classes: Collection[Words]) -> Sought:
 
 
 def _ages(data: Mapping[str, Any], fold: Fold) -> Ages:
-    numbers = {fold(word): int(value) for word, value in data["numbers"].items()}
-    number = rf"(\d{{1,3}}|{_either(numbers)})"
+    words = {fold(word): int(value) for word, value in data["numbers"].items()}
+    numbers = {word.replace(" ", ""): value for word, value in words.items()}
+    number = rf"(\d{{1,3}}|{_either(words)})"
     unspaced = "".join({letter for word in numbers if UNSPACED.search(word) for letter in word})
     alone = rf"(?<![\d{unspaced}])"
     begun = rf"(?=[\d{''.join({word[0] for word in numbers})}])"  # first: most characters begin no number

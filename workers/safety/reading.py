@@ -14,12 +14,14 @@ from itertools import combinations_with_replacement, compress, groupby, product
 from operator import add, itemgetter
 
 from workers.safety.alphabet import Alphabet, Table, is_hidden
+from workers.safety.slips import COVER
 
 WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d+\s*(?=[)\]}])")
 HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z][A-Z])(?=[a-z])")
 SPELLED = re.compile(r"(\b\w(?:\W{1,4}\w\b){2,})")
 TWICE, THRICE = re.compile(r"(.)\1"), re.compile(r"(.)\1\1")
 BETWEEN = re.compile(r"[\W_]+")
+COVERED = re.compile(r"(?<![^\W\d_])[^\W\d_]++(?:\*{1,2}[^\W\d_]++)+")
 THOUSANDS = re.compile(r"[,.](?<=\d.)(?=\d{3}\b)")
 DIGITS, SIGNS, STOPS = "0123456789", "@$!|€+", ",."
 OTHER_DIGIT = re.compile(r"[^\D0-9]")
@@ -51,6 +53,7 @@ AS_MARKS = _pairs(STOPS, MARK * len(STOPS))
 AS_GAPS = _pairs(DIGITS + SIGNS, " " * len(DIGITS) + MARK * len(SIGNS)) + AS_MARKS
 AS_LETTERS = tuple(_pairs(DIGITS + SIGNS, f"o{one}zeasgtbgasi{one}et") + AS_MARKS for one in "il")
 AS_SPACES = _pairs(SIGNS + STOPS + MARK, " " * len(SIGNS + STOPS + MARK))
+AS_COVERS = _pairs("#%_", COVER * 3)
 """What signs are read as, one after the other: faster than a table where most of a text is none of them."""
 
 VISIBLE = Table(lambda sign: " " if is_hidden(sign) else sign)
@@ -60,7 +63,8 @@ VISIBLE = Table(lambda sign: " " if is_hidden(sign) else sign)
 class Reading:
     """`words` stand alone, `squeezed` are the same with double letters once. `joined` are two or three neighbours
     without the space between them, from `parts`. `solid` is the text without anything between its letters, `spelled`
-    what stands in single letters, `glued` all words, `plain` the text with one space between words and figures."""
+    what stands in single letters, `glued` all words, `plain` the text with one space between words and figures,
+    `covered` the words in which signs stand for letters."""
 
     words: frozenset[str]
     squeezed: frozenset[str]
@@ -70,6 +74,7 @@ class Reading:
     spelled: str
     glued: str
     plain: str
+    covered: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,7 @@ def read(text: str, alphabet: Alphabet, sought: Sought) -> Reading:
         spelled="\n".join([*runs, *_with_figures_as_letters("\n".join(runs))]),
         glued="\n".join(words),
         plain=plain,
+        covered=frozenset(_covered(whole)),
     )
 
 
@@ -172,6 +178,12 @@ def _replaced(text: str, pairs: Pairs) -> str:
 def _plain(simple: str, runs: Iterable[str]) -> str:
     plain = " ".join([*_replaced(THOUSANDS.sub("", simple), AS_SPACES).split(), *runs])
     return LETTER_WITHIN.sub(lambda number: number[0].translate(AS_FIGURES), plain)
+
+
+def _covered(whole: str) -> list[str]:
+    """Words within which a sign stands for one letter or two, with one sign for all."""
+    text = _replaced(whole, AS_COVERS)
+    return COVERED.findall(text) if COVER in text else []
 
 
 def _squeezed(words: Collection[str], sought: Sought) -> Iterator[str]:
