@@ -49,7 +49,7 @@ def start(model: str, how: str, home: Path, asked: argparse.Namespace) -> dict[s
     command += ["--cache", str(asked.cache), "--began", str(time.monotonic())]
     if asked.profile:
         command += ["--profile", str(asked.profile)]
-    environment = {**(gpu.GROW_IN_PLACE if model == "sdxl" else {}), **os.environ}
+    environment = {**gpu.GROW_IN_PLACE, **os.environ}
     done = subprocess.run(command + ["--small"] * asked.small, env=environment, stdout=subprocess.PIPE, text=True)
     return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
 

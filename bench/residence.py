@@ -50,7 +50,7 @@ class Child:
             command += ["--cache", str(asked.cache)]
         self._process = subprocess.Popen(
             command + ["--small"] * asked.small,
-            env={**(gpu.GROW_IN_PLACE if kind in asked.grow else {}), **os.environ},
+            env={**gpu.GROW_IN_PLACE, **os.environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -217,7 +217,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--cache", type=Path, help="where compiled code is kept; default: nowhere")
-    parser.add_argument("--grow", nargs="*", default=["sdxl"], help="processes whose memory grows in place")
     parser.add_argument("--child", choices=("sdxl", "wan"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()

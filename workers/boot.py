@@ -91,7 +91,7 @@ def _open_logs(settings: Settings, name: str) -> None:
 
 def run_worker(name: str) -> NoReturn:
     """One worker process, from its settings to its exit code. Main thread only."""
-    os.environ.update(KINDS[name].environment | os.environ)
+    os.environ.update(gpu.GROW_IN_PLACE | os.environ)  # torch reads it when it is imported
     try:
         settings = prepare([name], name)
         _take_slot(name)

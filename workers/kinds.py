@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from workers import media
@@ -58,8 +58,7 @@ class Catalogue:
 class Kind:
     """One kind of worker. `poll` and `step_limit` in seconds: how often an empty queue is asked, and how long a
     denoising step may take before it counts as hung. `yields`: its steps let other kinds onto the card.
-    `environment` is for torch, which reads it when it is imported; the operator's own goes first. `scorers` opens what
-    judges its outputs."""
+    `scorers` opens what judges its outputs."""
 
     name: str
     poll: float
@@ -67,7 +66,6 @@ class Kind:
     engine: Callable[[Catalogue], Engine]
     enhancer: Callable[[Catalogue], Enhancer] | None = None
     yields: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
     scorers: OpenScorers = open_scorers
 
 
@@ -126,7 +124,7 @@ def _qwen(catalogue: Catalogue) -> Enhancer:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl, environment=gpu.GROW_IN_PLACE),
+        Kind("sdxl", poll=2.0, step_limit=20.0, engine=_sdxl),
         Kind("wan", poll=5.0, step_limit=120.0, engine=_wan, enhancer=_qwen, yields=True),
     )
 }

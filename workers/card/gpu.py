@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 GROW_IN_PLACE = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 """For the environment of a process whose models take turns with tensors of unlike sizes: fixed blocks of one are of
-no use to the other."""
+no use to the other. An operator's own setting goes first."""
 
 CUDA_BROKEN = 70
 OUT_OF_MEMORY = 71
@@ -118,6 +118,19 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
+def seconds(work: Callable[[], object]) -> float:
+    """How long the card is busy with it."""
+    import torch
+
+    new_event: Any = torch.cuda.Event
+    began, ended = (new_event(enable_timing=True) for _ in range(2))
+    began.record()
+    work()
+    ended.record()
+    ended.synchronize()
+    return float(began.elapsed_time(ended)) / 1000
+
+
 def pace(device: str) -> Callable[[], None]:
     """To be called after every step: waits until the card has done all but the last one, so that progress is true and
     a wish to stop is near, and yet the card never waits for the host."""
@@ -144,7 +157,7 @@ def empty() -> None:
 
 
 def trim() -> None:
-    """Give back blocks that no tensor uses, before a phase whose tensors would not fit into them."""
+    """Give back what no tensor uses, to a phase whose tensors would not fit there or to the other process."""
     import torch
 
     if torch.cuda.is_available():

@@ -92,6 +92,8 @@ class SdxlEngine:
         """Two steps at the model's own size with every batch size, so that the first job meets nothing new."""
         side = self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
         with watch.phase("warm_up"):
+            if gpu.on_card(self._device):
+                fast.choose_attention(self._pipeline, max(WARM_BATCHES))
             for images in WARM_BATCHES:
                 self.generate(practice(side, side, images=images, steps=2), watch)
 
@@ -118,6 +120,7 @@ class SdxlEngine:
         pictures = gpu.with_one_retry(
             lambda: made(seeds), lambda: [p for half in (seeds[:middle], seeds[middle:]) for p in made(half)]
         )
+        gpu.trim()
         return [Output(i, seed, picture) for i, (seed, picture) in enumerate(zip(seeds, pictures, strict=True))]
 
     def count_tokens(self, text: str) -> int:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from workers.card import attention
 from workers.engines.sdxl import ops
 from workers.engines.sdxl.decoder import Decoder
 from workers.engines.sdxl.denoiser import Denoiser
@@ -21,6 +22,14 @@ def hasten(pipeline: Any) -> None:
         denoiser = Denoiser(pipeline.unet)
         pipeline.vae.decoder.forward = Decoder(pipeline.vae.decoder).forward
     pipeline.unet.forward = (Graphed(denoiser) if pipeline.unet.device.type == "cuda" else denoiser).forward
+
+
+def choose_attention(pipeline: Any, images: int) -> None:
+    """By the one that takes most of the card's time: in the denoiser's second level, for a batch of so many images."""
+    unet = pipeline.unet
+    looked = unet.down_blocks[1].attentions[0].transformer_blocks[0].attn1
+    shape = (2 * images, looked.heads, (unet.config.sample_size // 2) ** 2, looked.inner_dim // looked.heads)
+    attention.choose(attention.on_this_card(shape, "float16", str(unet.device)))
 
 
 def refresh(pipeline: Any) -> None:

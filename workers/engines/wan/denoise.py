@@ -5,12 +5,12 @@ The transformer answers "velocity": where the latents should move, for a prompt,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from workers.card import gpu
+from workers.card import attention, gpu
 from workers.card.compiled import TUNED, compiled
 from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
@@ -64,6 +64,15 @@ class Denoiser:
             fused.fuse_transformer(pipeline.transformer)
             for block in others:
                 block.compile(fullgraph=True, dynamic=False, options=TUNED)
+
+    def choose_attention(self, shapes: Sequence[tuple[int, int, int]]) -> None:
+        """By what takes most of the card's time: that of the most tokens among shapes (width, height, frames)."""
+        if not shapes or not gpu.on_card(self._device):
+            return
+        sizes = self._pipeline.transformer.config
+        tokens = max(self._noise(*shape, 0).numel() for shape in shapes) // sizes.in_channels // 4
+        heads = (1, sizes.num_attention_heads, tokens, sizes.attention_head_dim)
+        attention.choose(attention.on_this_card(heads, "bfloat16", self._device))
 
     def prepare(self, width: int, height: int, frames: int) -> None:
         """Make the jobs of a shape fast, on a card: one frame gets a graph, more are the card's limit anyway."""

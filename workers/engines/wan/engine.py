@@ -103,6 +103,7 @@ class WanEngine:
         """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
         with gpu.guard(), watch.phase("warm_up"):
             self._loaded_text().prepare()
+            self._loaded_denoiser().choose_attention(self._warm_up_shapes)
         for shape in self._warm_up_shapes:
             self._practise(shape, watch)
 
@@ -189,13 +190,15 @@ class WanEngine:
 
         with watch.phase("denoise"):
             latents = gpu.with_one_retry(denoised, denoised)
+        trim = gpu.trim if params.frames > 1 else lambda: None
         with watch.phase("decode"):
-            if params.frames > 1:
-                gpu.trim()
-            return gpu.with_one_retry(
+            trim()
+            frames = gpu.with_one_retry(
                 lambda: decode(self._pipeline.vae, latents, watch),
                 lambda: decode(self._pipeline.vae, latents, watch, tiled=True),
             )
+            trim()
+            return frames
 
     def _denoised(
         self, seed: int, params: SamplingParams, text: Conditioning, given: Given, watch: Watch
