@@ -1,8 +1,9 @@
 """What each preset's turbo saves here, and what it changes: `python -m bench.turbo [TYPE …]`.
 
-Our engines with random weights of the true sizes, with and without the preset's table, in turn; the same seeds. How far
-the pictures move apart says nothing of how they look: `bench.quality` does, on weights that mean something. Without a
-card, or with `--small`, small weights stand in.
+Our engines with random weights of the true sizes, with and without the preset's table, in turn; the same seeds. Clips
+also with nothing but `precision = "fp8"`; `--precision` leaves out the tables. How far the pictures move apart says
+nothing of how they look: `bench.quality` does, on weights that mean something. Without a card, or with `--small`, small
+weights stand in.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bench import sdxl, wan
 from bench.frame import Ceilings, head, interleaved, psnr, say
 from workers.card import gpu
 from workers.card.weights import quiet_libraries
+from workers.engines.wan.engine import EIGHT_BITS
 from workers.engines.wan.originals import TOKENIZER
 from workers.job import Preset, SamplingParams, Turbo
 from workers.settings import CONFIG_DIR
@@ -33,23 +35,30 @@ HEAD = "| type | turbo | plain, s | turbo, s | times | apart |\n|---|---|---|---
 
 
 def named(turbo: Turbo) -> str:
-    reuse = f", reuse {turbo.reuse:g}" if turbo.reuse else ""
-    return f"guided {turbo.guided[0]:g} to {turbo.guided[1]:g}{reuse}"
+    guided = f"guided {turbo.guided[0]:g} to {turbo.guided[1]:g}" if turbo.guided != Turbo().guided else ""
+    reuse = f"reuse {turbo.reuse:g}" if turbo.reuse else ""
+    return ", ".join(filter(None, (guided, reuse, turbo.precision)))
 
 
-def row(preset: Preset, engine: Any, asked: SamplingParams, runs: int, device: str) -> str:
+def tables(preset: Preset, precision: bool) -> list[Turbo]:
+    """What is tried: the preset's own, unless it is about `precision`, and in 8 bits what can be."""
+    own = [] if precision else [preset.turbo]
+    return [*own, EIGHT_BITS] if preset.media == "video" else own
+
+
+def row(preset: Preset, table: Turbo, engine: Any, asked: SamplingParams, runs: int, device: str) -> str:
     """Both ways in turn, and the decibels between their last pictures."""
     shown: dict[str, Any] = {}
 
     def make(name: str, turbo: Turbo) -> None:
         shown[name] = np.stack([o.frames for o in engine.generate(replace(asked, turbo=turbo), Watch())])
 
-    ways = {"plain": Turbo(), "turbo": replace(preset.turbo, on=True)}
+    ways = {"plain": Turbo(), "turbo": replace(table, on=True)}
     times = interleaved({name: lambda n=name, t=way: make(n, t) for name, way in ways.items()}, runs, device)
     plain, turbo = times["plain"], times["turbo"]
     apart = psnr(shown["plain"] / 255, shown["turbo"] / 255)
     what = f"{preset.type}, {len(asked.seeds)} x {asked.steps} steps"
-    return f"| {what} | {named(preset.turbo)} | {plain} | {turbo} | {plain.median / turbo.median:.2f} | {apart} dB |"
+    return f"| {what} | {named(table)} | {plain} | {turbo} | {plain.median / turbo.median:.2f} | {apart} dB |"
 
 
 def sdxl_bench(small: bool, folder: Path) -> tuple[Any, SamplingParams]:
@@ -64,7 +73,7 @@ def wan_bench(small: bool, folder: Path) -> tuple[Any, SamplingParams]:
     sizes = ("cpu", root / "config", root / TOKENIZER, None, (64, 112), 5)
     true = ("cuda", CONFIG_DIR / "wan", root / TOKENIZER, None, (480, 832), 81)
     made = wan.Bench(*(sizes if small else true))
-    return made.engine(), made.params(made.clip, 25)
+    return made.engine(eight_bits=True), made.params(made.clip, 25)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("types", nargs="*", metavar="TYPE", default=list(presets), help=f"of {', '.join(presets)}")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="default: the preset's")
+    parser.add_argument("--precision", action="store_true", help="nothing but clips in 8 bits")
     asked = parser.parse_args(arguments)
     small = asked.small or not torch.cuda.is_available()
     device = "cpu" if small else "cuda"
@@ -80,11 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say(head(device, Ceilings()), HEAD)
     for kind, opened in (("sdxl", sdxl_bench), ("wan", wan_bench)):
         with tempfile.TemporaryDirectory() as folder:
-            chosen = [presets[name] for name in asked.types if presets[name].kind == kind and not presets[name].enhance]
+            wanted = [presets[name] for name in asked.types if presets[name].kind == kind and not presets[name].enhance]
+            chosen = [preset for preset in wanted if tables(preset, asked.precision)]
             engine, params = opened(small, Path(folder)) if chosen else (None, None)
             for preset in chosen:
-                wished = replace(params, steps=preset.steps, guidance=preset.guidance)
-                say(row(preset, engine, wished, asked.runs, device))
+                wished = replace(params, steps=asked.steps or preset.steps, guidance=preset.guidance)
+                for table in tables(preset, asked.precision):
+                    say(row(preset, table, engine, wished, asked.runs, device))
             engine = None
             gpu.empty()
 

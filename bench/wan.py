@@ -69,10 +69,11 @@ class Bench:
         made.set_progress_bar_config(disable=True)
         return made
 
-    def engine(self) -> WanEngine:
+    def engine(self, *, eight_bits: bool = False) -> WanEngine:
         width, height = self.size
         shapes = [(w, h, frames) for frames in (1, self.clip) for w, h in ((width, height), (height, width))]
-        made = WanEngine(Path("random weights"), device=self.device, cache=self.cache, warm_up_shapes=shapes)
+        where = Path("random weights")
+        made = WanEngine(where, device=self.device, cache=self.cache, warm_up_shapes=shapes, eight_bits=eight_bits)
         made.adopt(self.pipeline())
         return made
 

@@ -37,6 +37,7 @@ class Turbo:
 
     `guided`: from which share of the steps to which the negative prompt counts. `reuse`: by how much, relatively, the
     first block's work on a clip may change for that of the others to be kept from the step before; 0 keeps nothing.
+    `precision`: in what a clip's large products are computed; None is as the model is.
     `steps`, `guidance` and `solver` are what `lora`, which was distilled for few steps, needs; a payload may ask for
     less of the first two, not for more.
     """
@@ -44,6 +45,7 @@ class Turbo:
     on: bool = False
     guided: tuple[float, float] = (0.0, 1.0)
     reuse: float = 0.0
+    precision: Literal["fp8"] | None = None
     steps: int | None = None
     guidance: float | None = None
     solver: str | None = None

@@ -35,7 +35,7 @@ from workers.supabase.rows import JobRows
 from workers.supabase.storage import SupabaseStorage
 from workers.supervision import heartbeat
 from workers.supervision.reconciler import Reconciler
-from workers.tables import ModelFiles, check_loras, load_models, load_presets, ranks_of, size_scale
+from workers.tables import ModelFiles, check_loras, eight_bits, load_models, load_presets, ranks_of, size_scale
 from workers.volume import adapter_files, models_of, vace_folder
 
 SHARED_BUCKET_LIMIT = 2**30
@@ -101,6 +101,7 @@ def _wan(catalogue: Catalogue) -> Engine:
         model_name=files.name,
         loras=Shelf(root, catalogue.models.loras),
         vace=vace_folder(root, catalogue.models),
+        eight_bits=eight_bits(presets, gpu.has_eight_bits(catalogue.device)),
         leave=BESIDE_WAN + sum(m.bytes for m in models_of(catalogue.settings, catalogue.models) if m.name == "qwen"),
     )
 

@@ -37,7 +37,7 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0, offered: Offered = NO_
     guide = guide_for(job, preset, wishes.adjusted)
     width, height = scaled(wishes.size(), scale)
     seed = wishes.seed()
-    return SamplingParams(
+    params = SamplingParams(
         type=job.type,
         media=preset.media,
         width=width,
@@ -54,6 +54,17 @@ def resolve(job: Job, preset: Preset, scale: float = 1.0, offered: Offered = NO_
         guide=guide,
         turbo=turbo,
     )
+    return fitting(params)
+
+
+def fitting(params: SamplingParams) -> SamplingParams:
+    """With no more turbo than these jobs can have. Steps of a single picture are bound by launches, and are graphs only
+    whole: half of one saves nothing. Pictures that are shown to the model are for all of its steps."""
+    single = params.frames == 1 and len(params.seeds) == 1
+    shown = params.guide is not None and params.guide.use != "start"
+    if not (single or shown):
+        return params
+    return replace(params, turbo=replace(params.turbo, guided=NO_TURBO.guided, reuse=0.0, precision=None))
 
 
 def default_seed(job_id: str) -> int:
@@ -85,12 +96,7 @@ class _Wishes:
 
     @property
     def turbo(self) -> Turbo:
-        """Steps of a single picture are bound by launches, and are graphs only whole: half of one saves nothing."""
-        turbo = self.preset.turbo
-        if not turbo.on:
-            return NO_TURBO
-        single = self.preset.media == "image" and self.outputs() == 1
-        return replace(turbo, guided=NO_TURBO.guided) if single else turbo
+        return self.preset.turbo if self.preset.turbo.on else NO_TURBO
 
     def number(self, name: str, preset: float, bounds: tuple[float, float], *keys: str) -> float:
         asked = self._first(*keys)

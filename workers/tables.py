@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from workers.errors import Misconfigured
 from workers.job import WRITTEN, GuideUse, Lora, Preset, Size, Turbo
@@ -57,6 +57,7 @@ class _TurboTable(BaseModel):
     on: bool = False
     guided: tuple[float, float] = (0.0, 1.0)
     reuse: float = Field(default=0.0, ge=0, le=1)
+    precision: Literal["fp8"] | None = None
     steps: int | None = Field(default=None, ge=1, le=60)
     guidance: float | None = Field(default=None, ge=1, le=12)
     solver: Solver | None = None
@@ -99,6 +100,13 @@ class _PresetTable(BaseModel):
     references: list[GuideUse] = ["start"]
     goal: float | None = Field(default=None, gt=0)
     turbo: _TurboTable = _TurboTable()
+
+    @field_validator("turbo")
+    @classmethod
+    def _for_clips(cls, value: _TurboTable, seen: ValidationInfo) -> _TurboTable:
+        if value.precision is not None and seen.data.get("media") == "image":
+            raise ValueError("precision is for clips: a picture's steps are bound by launches")
+        return value
 
     @field_validator("size")
     @classmethod
@@ -155,6 +163,16 @@ def check_loras(presets: Mapping[str, Preset], models: ModelFiles) -> None:
     ]
     if problems:
         raise Misconfigured(problems, exit_code=WRONG_VALUE)
+
+
+def eight_bits(presets: Iterable[Preset], possible: bool) -> bool:
+    """Whether some of these types are computed in 8 bits. Raises `Misconfigured` where that is not possible."""
+    wanted = [preset.type for preset in presets if preset.turbo.on and preset.turbo.precision == "fp8"]
+    if wanted and not possible:
+        needs = "fp8 takes a card of compute capability 8.9 or later"
+        problems = [f"presets.toml [{name}.turbo] precision: {needs}." for name in wanted]
+        raise Misconfigured(problems, exit_code=WRONG_VALUE)
+    return bool(wanted)
 
 
 def load_models(path: Path = CONFIG_DIR / "models.toml") -> ModelFiles:

@@ -65,6 +65,15 @@ def dtype_for(device: str, half: Literal["float16", "bfloat16"]) -> torch.dtype:
     return dtype
 
 
+def has_eight_bits(device: str) -> bool:
+    """Whether the card multiplies in 8 bits at twice the rate of 16: compute capability 8.9 and later."""
+    if not on_card(device):
+        return False
+    import torch
+
+    return torch.cuda.get_device_capability(device) >= (8, 9)
+
+
 def memory(device: str) -> Memory | None:
     """None where there is no card to ask."""
     if not on_card(device):

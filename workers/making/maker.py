@@ -20,7 +20,7 @@ from workers.prompting.enhancing import Enhancer
 from workers.prompting.prompt import ComposedPrompt, Enhancement
 from workers.references.bringing import References, bring, require
 from workers.references.guide import account, settled
-from workers.resolve import default_seed, resolve, stable_size
+from workers.resolve import default_seed, fitting, resolve, stable_size
 from workers.watch import Watch
 
 WRONG_QUEUE = "This job type is not made by this queue's workers."
@@ -139,7 +139,7 @@ class Maker:
         """Prompt, pixels, and the account of both. Raises `Rejected`, or what stops the watch."""
         rating, params = self.admit(job, preset)
         if params.guide is not None:
-            params = settled(params, pictures or {})
+            params = fitting(settled(params, pictures or {}))
             job = _as_guided(job, params.guide)
         enhancement = self._enhance(job, preset, params, watch)
         text = enhancement.text if enhancement else None

@@ -6,7 +6,7 @@ The transformer answers "velocity": where the latents should move, for a prompt,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
@@ -14,6 +14,7 @@ from workers.card import attention, gpu
 from workers.card.compiled import TUNED, compiled
 from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
+from workers.engines.wan.eight_bits import EightBits
 from workers.engines.wan.graphs import Graph
 from workers.engines.wan.shared import FirstBlock
 from workers.engines.wan.solve import Solved, Table, solve
@@ -50,20 +51,24 @@ class Solver(Protocol):
 
 
 class Denoiser:
-    """The pipeline's transformer and what makes it fast on a card: fused weights, compiled blocks, graphs."""
+    """The pipeline's transformer and what makes it fast on a card: fused weights, compiled blocks, graphs; and blocks
+    with `eight_bits`, for jobs that want them."""
 
-    def __init__(self, pipeline: Any, device: str) -> None:
+    def __init__(self, pipeline: Any, device: str, eight_bits: bool = False) -> None:
         self._pipeline, self._device = pipeline, device
         self._schedule = dict(pipeline.scheduler.config)
         self._graphs: dict[tuple[int, ...], Graph] = {}
         self._pool: Any = None
         self._solved = lru_cache(maxsize=SOLVED)(self._solve)
-        first, *others = pipeline.transformer.blocks
-        self._first = FirstBlock(first, compiled if gpu.on_card(device) else lambda function: function)
         if gpu.on_card(device):
             fused.fuse_transformer(pipeline.transformer)
-            for block in others:
-                block.compile(fullgraph=True, dynamic=False, options=TUNED)
+        self._eight_bits = EightBits(pipeline.transformer, self._hastened) if eight_bits else None
+        self._first = self._hastened(pipeline.transformer.blocks)
+
+    def refresh(self) -> None:
+        """After weights were changed in place."""
+        if self._eight_bits is not None:
+            self._eight_bits.refresh()
 
     def choose_attention(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         """By what takes most of the card's time: that of the most tokens among shapes (width, height, frames)."""
@@ -98,8 +103,25 @@ class Denoiser:
         if control is not None:
             return denoise(control.velocity(text, params.guidance), solver, first, watch)[:, :, shown:]
         velocity = self._velocity(noise, text, params, len(solver.timesteps))
-        with reusing(self._pipeline.transformer, turbo.reuse) if turbo.reuse else nullcontext():
+        with ExitStack() as worn:
+            if turbo.precision is not None:
+                worn.enter_context(self._rounded().worn())
+            if turbo.reuse:
+                worn.enter_context(reusing(self._pipeline.transformer, turbo.reuse))
             return denoise(velocity, solver, first, watch)
+
+    def _hastened(self, blocks: Any) -> FirstBlock:
+        first, *others = blocks
+        if not gpu.on_card(self._device):
+            return FirstBlock(first, lambda function: function)
+        for block in others:
+            block.compile(fullgraph=True, dynamic=False, options=TUNED)
+        return FirstBlock(first, compiled)
+
+    def _rounded(self) -> EightBits:
+        if self._eight_bits is None:
+            raise RuntimeError("The engine was made without eight_bits.")
+        return self._eight_bits
 
     def _solver(self, schedule: Schedule, first: Tensor) -> Solver:
         return Solved(self._solved(schedule), first) if gpu.on_card(self._device) else self._scheduler(*schedule)
@@ -121,9 +143,8 @@ class Denoiser:
             return alone
         if graph is not None and graph.fits(wanted):
             return graph.velocity(wanted, unwanted.to(transformer.dtype), params.guidance)
-        guided = one_by_one(
-            transformer, wanted, unwanted.to(transformer.dtype), params.guidance, together=self._first.shared
-        )
+        first = self._first if params.turbo.precision is None else self._rounded().first
+        guided = one_by_one(transformer, wanted, unwanted.to(transformer.dtype), params.guidance, together=first.shared)
         return partly(guided, alone, params.turbo, steps)
 
     def _noise(self, width: int, height: int, frames: int, seed: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from workers.engines.wan.decode import decode
 from workers.engines.wan.denoise import Denoiser, Given
 from workers.engines.wan.encode import TextEncoder
 from workers.engines.wan.vace import Control, Vace, present
-from workers.job import GuideUse, Output, SamplingParams
+from workers.job import GuideUse, Output, SamplingParams, Turbo
 from workers.logs import describe, log
 from workers.references.guide import REFERENCE
 from workers.watch import Watch, spent
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Shape = tuple[int, int, int]
+EIGHT_BITS = Turbo(on=True, precision="fp8")
 
 
 class WanEngine:
@@ -36,8 +38,8 @@ class WanEngine:
 
     The authors' layout is converted once to `converted`, by default a sibling of `root`. `warm_up_shapes` are
     (width, height, frames) whose first job shall be as fast as the next; `cache` keeps compiled code. `vace` is used
-    for references where it is there. On a card that would not `leave` so many bytes to others, the text encoder waits
-    in host memory.
+    for references where it is there. `eight_bits`: be ready for jobs that want their products in them. On a card that
+    would not `leave` so many bytes to others, the text encoder waits in host memory.
     """
 
     model_hash: str | None = None
@@ -53,6 +55,7 @@ class WanEngine:
         model_name: str = "wan_2_1_1_3b",
         loras: Shelf = EMPTY,
         vace: Path | None = None,
+        eight_bits: bool = False,
         leave: int = 0,
     ) -> None:
         self.model_name = model_name
@@ -62,6 +65,7 @@ class WanEngine:
         self._warm_up_shapes = warm_up_shapes
         self._cache = cache
         self._vace_folder = vace
+        self._eight_bits = eight_bits
         self._leave = leave
         self._vace: Vace | None = None
         self._merged, self._for_vace = Merged(loras), Merged(loras)
@@ -96,8 +100,8 @@ class WanEngine:
         if gpu.on_card(self._device):
             compiled.keep_in(self._cache)
             fused.fuse_vae(loaded.vae)
-        self._denoiser = Denoiser(loaded, self._device)
-        self._merged.over({loaded.transformer: names.lora_names})
+        self._denoiser = Denoiser(loaded, self._device, self._eight_bits)
+        self._merged.over({loaded.transformer: names.lora_names}, self._denoiser.refresh)
 
     def warm_up(self, watch: Watch) -> None:
         """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
@@ -152,7 +156,10 @@ class WanEngine:
         width, height, frames = shape
         with gpu.guard(), watch.phase("warm_up"), compiled.compiling() if gpu.on_card(self._device) else nullcontext():
             self._loaded_denoiser().prepare(width, height, frames)
-            self.generate(practice(width, height, frames=frames), watch)
+            asked = practice(width, height, frames=frames)
+            self.generate(asked, watch)
+            if self._eight_bits and frames > 1:
+                self.generate(replace(asked, turbo=EIGHT_BITS), watch)
 
     def _loaded_denoiser(self) -> Denoiser:
         if self._denoiser is None:
