@@ -88,11 +88,12 @@ Report = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`alike` are batches of a few shapes only: for each a card's step is recorded once."""
+    """A card's step may be `recorded` where batches have few shapes, once for each, and nothing asks what is in a
+    tensor."""
 
     feed: Feed
     loss: Loss
-    alike: bool = True
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def fit(modules: Mapping[str, nn.Module], task: Task, plan: Plan, folder: Path, 
     at, device = state.restore(), parameters[0].device
     plan, step = (
         plan.begun(at.seconds),
-        stepper(task.loss, optimizer, parameters, recorded=device.type == "cuda" and task.alike),
+        stepper(task.loss, optimizer, parameters, recorded=device.type == "cuda" and task.recorded),
     )
     smooth = torch.tensor(at.loss, device=device)
     began, saved, said = time.monotonic() - at.seconds, time.monotonic(), at

@@ -22,7 +22,7 @@ from toys.world import Wish, any_wish, fill
 if TYPE_CHECKING:
     from torch import Tensor
 
-PARTS = 64
+PARTS = 32
 WORDINGS: Mapping[bool, int] = {False: 3, True: 1}
 """How often each scene is worded, in one chunk of text and in two."""
 

@@ -107,6 +107,7 @@ class _Recorded:
             with card.graph(graph):
                 loss = self._step(held)
         except RuntimeError as error:
+            card.set_stream(card.default_stream())
             print(f"not recorded, so slower: {error}", flush=True)
             return None
         return _Record(held, graph, loss)
