@@ -134,17 +134,32 @@ returns boolean language sql stable security definer set search_path = '' as $$
       where id = p_consent.object_id and bucket_id = 'reference_images' and name = p_consent.reference_path)
 $$;
 
+-- A name as it is without its address's encoding. Null for what decodes to no text, or to another encoding.
+create or replace function private.decoded(p_text text)
+returns text language plpgsql immutable set search_path = '' as $$
+declare
+  plain text;
+begin
+  select convert_from(string_agg(
+    case when part ~* '^%[0-9a-f]{2}$' then decode(substr(part, 2), 'hex') else convert_to(part, 'UTF8') end,
+    ''::bytea order by place), 'UTF8') into plain
+  from regexp_matches(p_text, '%[0-9A-Fa-f]{2}|[^%]+|%', 'g') with ordinality as found(parts, place), unnest(parts) as part;
+  return case when plain !~ '%' then plain end;
+exception when character_not_in_repertoire or untranslatable_character then
+  return null;
+end $$;
+
 -- The object of that bucket which an address or a path can only mean, as the workers read it.
 create or replace function private.reference_path(p_url text)
 returns text language sql immutable set search_path = '' as $$
-  select case when p_url like '%://%' then substring(p_url from
-      '^https?://[^/?#]+/storage/v1/object/(?:sign/|public/|authenticated/)?reference_images/([^?#%]+)(?:[?#]|$)')
+  select case when p_url like '%://%' then private.decoded(substring(p_url from
+      '^https?://[^/?#]+/storage/v1/object/(?:sign/|public/|authenticated/)?reference_images/([^?#]+)(?:[?#]|$)'))
     else regexp_replace(p_url, '^reference_images/', '') end
 $$;
 
--- The consent that covers the one picture a request points at.
-create or replace function private.consent_for(p_user uuid, p_request jsonb)
-returns uuid language sql stable security definer set search_path = '' as $$
+-- The consents that cover the pictures a request points at, one for each of them; none where one picture has none.
+create or replace function private.consents_for(p_user uuid, p_request jsonb)
+returns setof public.consents language sql stable security definer set search_path = '' as $$
   with wanted as (
     select distinct private.reference_path(value #>> '{}') as path
     from unnest(array['config', 'metadata']) as place,
@@ -152,13 +167,23 @@ returns uuid language sql stable security definer set search_path = '' as $$
     where jsonb_typeof(value) = 'string' and value <> '""' and key in (
       'reference_image_url', 'reference_image', 'reference_url', 'image',
       'first_frame', 'start_reference_url', 'last_frame', 'end_reference_url')
+  ),
+  found as (
+    select distinct on (path) c.id
+    from wanted
+    join public.consents c on c.reference_path = path
+    where c.user_id = p_user and private.in_force(c)
+    order by path, c.verified_at desc
   )
-  select c.id
-  from wanted
-  join public.consents c on c.reference_path = path
-  where c.user_id = p_user and (select count(*) from wanted) = 1 and private.in_force(c)
-  order by c.verified_at desc
-  limit 1
+  select c.* from public.consents c join found using (id)
+  where (select count(*) from found) = (select count(*) from wanted)
+  order by c.id
+$$;
+
+-- Their ids as one text, which a message carries and a signature names.
+create or replace function private.consent_ids(p_user uuid, p_request jsonb)
+returns text language sql stable set search_path = '' as $$
+  select string_agg(id::text, ',' order by id) from private.consents_for(p_user, p_request)
 $$;
 
 -- The request as it is kept: only what has a meaning, in our own spelling.

@@ -20,12 +20,14 @@ returns jsonb language sql stable security definer set search_path = '' as $$
   from me join public.job_types t on t.type = me.job_type
 $$;
 
--- What an adult job's consent is signed for: a picture, and an end that is near, since a signature cannot be revoked.
+-- What an adult job's consents are signed for: their pictures, and an end that is near, since a signature cannot be
+-- revoked.
 create or replace function private.to_sign(p_job public.jobs)
 returns jsonb language sql stable set search_path = '' as $$
-  select jsonb_build_object('path', reference_path,
-    'expires_at', extract(epoch from least(expires_at, now() + interval '1 day'))::bigint)
-  from public.consents where id = p_job.consent_id and p_job.rating = 'adult'
+  select jsonb_build_object('paths', jsonb_agg(reference_path order by reference_path),
+    'expires_at', extract(epoch from least(min(expires_at), now() + interval '1 day'))::bigint)
+  from private.consents_for(p_job.user_id, p_job.request) where p_job.rating = 'adult'
+  having count(*) > 0
 $$;
 
 create or replace function private.answer(p_job public.jobs, p_created boolean)

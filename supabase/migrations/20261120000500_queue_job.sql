@@ -102,7 +102,7 @@ returns jsonb language sql stable set search_path = '' as $$
     'bucket', p_job.job_type,
     'rating', p_job.rating,
     'priority', p_job.priority,
-    'consent_id', p_job.consent_id,
+    'consent_id', private.consent_ids(p_job.user_id, p_job.request),
     'compel_enabled', p_job.request -> 'compel_enabled',
     'compel_weights', p_job.request ->> 'compel_weights',
     'metadata', p_job.metadata - 'prompt'
@@ -148,7 +148,7 @@ begin
   insert into public.jobs (id, user_id, job_type, quality, credits, rating, priority, seed, metadata, request,
                            consent_id, idempotency_key, promoted_from)
   values (job.id, job.user_id, job.job_type, job.quality, job.credits, job.rating, p_priority, job.seed, job.metadata,
-          p_request, private.consent_for(p_profile.id, p_request), p_request ->> 'idempotency_key', p_draft_of)
+          p_request, (select id from private.consents_for(p_profile.id, p_request) limit 1), p_request ->> 'idempotency_key', p_draft_of)
   returning * into job;
   perform private.reserve(p_profile, job);
   first := private.make_media(job, p_kind.media, outputs, first);

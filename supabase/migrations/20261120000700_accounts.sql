@@ -86,16 +86,16 @@ begin
   return to_jsonb(consent);
 end $$;
 
--- A signed consent becomes part of the message, if its picture is still the one that was verified: between the making of
--- the job and the reading of the picture it may have been another.
+-- A signed consent becomes part of the message, if all pictures are still those that were verified: between the making of
+-- the job and the reading of a picture it may have been another.
 create or replace function public.keep_consent(p_job uuid, p_consent jsonb)
 returns jsonb language plpgsql security definer set search_path = '' as $$
 declare
   message jsonb;
 begin
   update public.jobs j set payload = payload || jsonb_build_object('consent', private.unwrapped(p_consent))
-  from public.consents c
-  where j.id = p_job and j.status = 'queued' and c.id = j.consent_id and private.in_force(c)
+  where j.id = p_job and j.status = 'queued'
+    and payload ->> 'consent_id' = private.consent_ids(j.user_id, j.request)
   returning j.payload into message;
   if message is null then
     perform private.refuse(409, 'consent', 'The consent does not cover this picture any more.');

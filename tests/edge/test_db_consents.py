@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from urllib.parse import quote
 
 import pytest
 from dbrig import Database, denied, put, refused, run
 
 from workers.payload import REFERENCE_KEYS
+from workers.references.places import Stored, locate
 
 GIVE = "insert into public.consents (user_id, reference_path) values (%s, %s)"
 
@@ -18,9 +20,9 @@ def url(path: str) -> dict[str, str]:
     }
 
 
-def consented(db: Database, user: str) -> tuple[str, str]:
+def consented(db: Database, user: str, name: str = "") -> tuple[str, str]:
     """A verified consent and the path of its picture."""
-    path = f"{user}/{uuid.uuid4()}.png"
+    path = f"{user}/{name or f'{uuid.uuid4()}.png'}"
     put(db, "reference_images", path)
     consent = str(
         db.one("insert into public.consents (user_id, reference_path) values (%s, %s) returning id", user, path)
@@ -59,6 +61,40 @@ def test_a_consent_covers_one_picture_however_a_job_names_it(db: Database, key: 
     assert {consent_of(db, user, {key: each}) for each in (path, f"reference_images/{path}")} == {consent}
     assert consent_of(db, user, {"reference_image_url": path, "last_frame": path, key: f"{path}?token=t"}) is None
     assert consent_of(db, user, {"reference_image_url": path, "last_frame": path, key: f"{user}/b.png"}) is None
+
+
+def test_a_job_with_two_pictures_carries_a_consent_for_each_or_none(db: Database) -> None:
+    user = db.user()
+    (one, first), (two, last) = consented(db, user), consented(db, user)
+    frames = {"first_frame": first, "last_frame": last}
+    assert consent_of(db, user, frames) == ",".join(sorted((one, two)))
+    made = db.create(user, config=frames)["job"]["id"]
+    assert str(db.row("jobs", made)["consent_id"]) in (one, two)
+    db.sql("update public.consents set revoked_at = now() where id = %s", two)
+    assert consent_of(db, user, frames) is None
+    with refused("PT409", "consent"):
+        db.rpc("keep_consent", p_job=made, p_consent={"expires_at": 1, "signature": "00"})
+
+
+NAMES = ["a b.png", "ä.png", "a+b.png", "100.png", "ж日.png"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_encoded_address_means_the_object_that_the_workers_read(db: Database, name: str) -> None:
+    user = db.user()
+    consent, path = consented(db, user, name)
+    for encoded in (quote(path), f"{user}/" + "".join(f"%{byte:02X}" for byte in name.encode())):
+        assert consent_of(db, user, url(encoded)) == consent
+        located = locate(url(encoded)["reference_image_url"], user, "https://project.supabase.co", frozenset())
+        assert located == Stored("reference_images", path)
+
+
+@pytest.mark.parametrize("encoded", ["%61%2525.png", "%FF.png", "%.png", "%6", "%00.png"])
+def test_an_address_with_another_reading_means_no_object(db: Database, encoded: str) -> None:
+    user = db.user()
+    consented(db, user, "a%25.png")
+    consented(db, user, "a.png")
+    assert consent_of(db, user, url(f"{user}/{encoded}")) is None
 
 
 def test_a_signed_consent_joins_the_message_only_while_it_is_in_force(db: Database) -> None:

@@ -7,6 +7,7 @@ import json
 import uuid
 from contextlib import closing
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -57,9 +58,10 @@ class Person:
         self.edge.rpc("verify_consent", p_consent=consent)
         return str(consent)
 
-    def asks(self, reference: str, **fields: Any) -> dict[str, Any]:
-        """The message of an adult job that begins from a picture."""
-        row = self.browser.queued(rating="adult", config={"reference_image_url": reference}, **fields)
+    def asks(self, reference: str | None = None, *, frames: Any = None, **fields: Any) -> dict[str, Any]:
+        """The message of an adult job that begins from a picture, or from some."""
+        config = frames or {"reference_image_url": reference}
+        row = self.browser.queued(rating="adult", config=config, **fields)
         return message(self.edge, row["id"])
 
 
@@ -97,6 +99,30 @@ def test_a_verified_consent_lets_the_workers_begin_from_its_picture(person, guar
     assert (sent["consent_id"], sent["rating"]) == (consent, "adult")
     assert rule_of(guards, person, sent) is None
     assert person.edge.job(sent["id"])["payload"] == sent
+
+
+def test_a_job_with_two_pictures_needs_a_consent_for_each(person, guards):
+    first, last = person.upload(), person.upload()
+    frames = {"first_frame": first, "last_frame": last}
+    given = person.consents(first)
+    assert rule_of(guards, person, person.asks(frames=frames)) == "no_consent"
+    given = sorted([given, person.consents(last)])
+    sent = person.asks(frames=frames)
+    assert sent["consent_id"] == ",".join(given)
+    assert rule_of(guards, person, sent) is None
+    person.delete(last)
+    person.upload(last)
+    assert rule_of(guards, person, sent) == "no_consent"
+
+
+def test_a_picture_is_covered_by_whatever_name_its_address_is_written(person, guards):
+    path = person.upload(f"{person.user}/my picture (1).png")
+    consent = person.consents(path)
+    sent = person.asks(
+        f"{person.edge.env['SUPABASE_URL']}/storage/v1/object/sign/reference_images/{quote(path)}?token=t"
+    )
+    assert sent["consent_id"] == consent
+    assert rule_of(guards, person, sent) is None
 
 
 def test_a_picture_nobody_consented_to_is_blocked(person, guards):

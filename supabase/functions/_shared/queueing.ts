@@ -16,7 +16,7 @@ export interface Created extends JsonObject {
   waiting: number;
   estimate_seconds: number;
   credits_left: number;
-  consent: { path: string; expires_at: number } | null;
+  consent: { paths: string[]; expires_at: number } | null;
 }
 
 /** Push a job that was just made. One that was asked for before is in the queue already, or found by the workers. */
