@@ -116,7 +116,6 @@ create table if not exists public.jobs (
   completed_at timestamptz,
   updated_at timestamptz not null default now(),
   unique (user_id, idempotency_key),
-  unique (promoted_from),
   constraint jobs_end_has_a_time check ((status in ('completed', 'failed', 'cancelled')) = (completed_at is not null))
 );
 
@@ -210,4 +209,6 @@ create index if not exists usage_by_user on public.usage_logs (user_id, created_
 create index if not exists ledger_by_user on public.credit_ledger (user_id, created_at);
 create index if not exists consents_by_path on public.consents (user_id, reference_path);
 create index if not exists jobs_by_consent on public.jobs (consent_id) where consent_id is not null;
+-- A draft becomes one full job; another only where that one came to nothing.
+create unique index if not exists jobs_promoted_once on public.jobs (promoted_from) where status not in ('failed', 'cancelled');
 create index if not exists webhook_ids_by_time on public.webhook_ids (received_at);

@@ -217,7 +217,7 @@ begin
   elsif draft.status <> 'completed' then
     perform private.refuse(409, 'not_completed', 'This draft is not completed.');
   end if;
-  select * into earlier from public.jobs where promoted_from = draft.id;
+  select * into earlier from public.jobs where promoted_from = draft.id and status not in ('failed', 'cancelled');
   if found then
     return private.answer(earlier, false);
   end if;

@@ -218,7 +218,7 @@ declare
   job public.jobs;
   failed boolean;
 begin
-  update public.jobs set status = 'failed', error_type = 'queue', idempotency_key = null, promoted_from = null,
+  update public.jobs set status = 'failed', error_type = 'queue', idempotency_key = null,
     error_message = left(coalesce(nullif(p_reason, ''), 'The job could not be queued. Please try again.'), 500)
   where id = p_job and status = 'queued' returning * into job;
   failed := found;

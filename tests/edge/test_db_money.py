@@ -142,6 +142,28 @@ def test_a_draft_is_promoted_once(db: Database) -> None:
     assert first["job"]["id"] == second["job"]["id"]
 
 
+ENDS = {
+    "failed": lambda db, user, job: db.hear(job, "failed"),
+    "never queued": lambda db, user, job: db.rpc("fail_push", p_job=job),
+    "cancelled": lambda db, user, job: db.rpc("cancel_job", p_user=user, p_job=job),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_draft_whose_full_job_came_to_nothing_is_promoted_again(db: Database, end: str) -> None:
+    user = db.user()
+    draft = db.job(user, draft=True)
+    db.hear(draft, "completed")
+    first = db.rpc("promote_job", p_user=user, p_job=draft)["job"]["id"]
+    ENDS[end](db, user, first)
+    second, third = (db.rpc("promote_job", p_user=user, p_job=draft) for _ in range(2))
+    assert (second["created"], third["created"]) == (True, False)
+    assert second["job"]["id"] == third["job"]["id"] != first
+    db.hear(second["job"]["id"], "completed")
+    assert not db.rpc("promote_job", p_user=user, p_job=draft)["created"]
+    assert (db.status(first), db.credits(user)) == ("cancelled" if end == "cancelled" else "failed", 98)
+
+
 def test_only_ones_own_completed_drafts_are_promoted(db: Database) -> None:
     user = db.user()
     waiting, full = db.job(user, draft=True), db.job(user)

@@ -208,6 +208,10 @@ def test_a_draft_is_made_in_full_with_the_same_seed(browser):
     assert "sample_steps" not in pushed["config"]
     assert again["job"]["id"] == full["job"]["id"]
     assert again["created"] is False
+    edge.rpc("receive_callback", p_body={"job_id": full["job"]["id"], "status": "failed"}, p_webhook_id=None)
+    anew = browser.call("queue-job", {"promote": draft["id"]}).json()
+    assert anew["created"] is True
+    assert message(edge, anew["job"]["id"])["config"]["seed"] == 41
 
 
 def test_a_draft_of_somebody_else_is_unknown(browser):
