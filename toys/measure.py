@@ -88,11 +88,15 @@ def _count(chance: random.Random) -> tuple[Wish, Wish]:
     return Wish((Item(chance.choice(SHAPES)),), count=count), Wish(count=count)
 
 
-def _motion(chance: random.Random) -> tuple[Wish, Wish]:
-    way = chance.choice(list(MOTIONS))
+def _motion(chance: random.Random, ways: Sequence[str] = tuple(MOTIONS)) -> tuple[Wish, Wish]:
+    way = chance.choice(ways)
     colour, background = chance.sample(list(COLOURS), 2)
     asked = Wish((Item(chance.choice(SHAPES), colour),), count=1, background=background, motion=way)
     return asked, Wish((Item(colour=colour),), background=background, motion=way)
+
+
+def _still(chance: random.Random) -> tuple[Wish, Wish]:
+    return _motion(chance, ("still",))
 
 
 QUESTIONS: Mapping[str, Callable[[random.Random], tuple[Wish, Wish]]] = {
@@ -105,8 +109,9 @@ QUESTIONS: Mapping[str, Callable[[random.Random], tuple[Wish, Wish]]] = {
 
 
 def cases(question: str, number: int, seed: int = 0) -> list[Case]:
-    """The same for the same seed; seeds of the pictures follow it too."""
-    chance, ask = random.Random(f"{question} {seed}"), {**QUESTIONS, "motion": _motion}[question]
+    """The same for the same seed; seeds of the pictures follow it too. Beside `QUESTIONS` there are "motion" and
+    "still", of clips."""
+    chance, ask = random.Random(f"{question} {seed}"), {**QUESTIONS, "motion": _motion, "still": _still}[question]
     asked = [ask(chance) for _ in range(number)]
     return [Case(sentence(wish, chance), wanted, chance.randrange(2**32)) for wish, wanted in asked]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from toys.detect import grants, look, motion, path
 from toys.measure import (
+    CLIP,
     QUESTIONS,
     STILL,
     Case,
@@ -25,6 +26,8 @@ from toys.measure import (
     wan_folder,
 )
 from toys.world import MOTIONS
+from workers.job import Output
+from workers.making.flaws import find
 
 if TYPE_CHECKING:
     from toys.measure import Pixels
@@ -78,28 +81,33 @@ def _pictures(
 
 
 def _clips(grid: Grid, sheets: Path | None) -> dict[str, float]:
-    """Of clips a quarter as many: the share that goes the way that was asked, evenly, and of frames in the colours."""
+    """Of clips a quarter as many: the share that goes the way that was asked, and evenly; of things that shall stand
+    still; of frames in the colours; and what a worker would refuse to deliver."""
     from toys.sheet import write_strips
 
-    asked = cases("motion", max(8, grid.number // 4))
+    number = max(8, grid.number // 4)
+    asked = [*cases("motion", number), *cases("still", number)]
     made = _spread(grid, _films, asked)
     if sheets:
-        write_strips([(case.prompt, each) for case, each in zip(asked[:12], made, strict=False)], sheets / "clips.png")
-    ways = [motion(each) for each in made]
-    wanted = [case.wanted.motion or "still" for case in asked]
-    others = [next(w for w in (*wanted[i:], *wanted) if w != way) for i, way in enumerate(wanted)]
-    shown = [
+        shown = list(zip((case.prompt for case in asked), made, strict=True))
+        write_strips(shown[:10] + shown[-2:], sheets / "clips.png")
+    wanted, ways = [case.wanted.motion or "still" for case in asked], [motion(each) for each in made]
+    coloured = [
         grants(case.wanted, look(frame)) for case, each in zip(asked, made, strict=True) for frame in each[LOOKED_AT]
     ]
+    moving = wanted[:number]
+    others = [next(w for w in (*moving[i:], *moving) if w != way) for i, way in enumerate(moving)]
     return {
-        "wan motion": _same(wanted, ways),
-        "wan motion, shuffled": _same(others, ways),
-        "wan motion, even": sum(map(_evenly, wanted, made)) / len(made),
-        "wan clip colours": sum(shown) / len(shown),
+        "wan motion": _same(moving, ways[:number]),
+        "wan motion, shuffled": _same(others, ways[:number]),
+        "wan motion, even": sum(map(goes, moving, made[:number])) / number,
+        "wan still": _same(wanted[number:], ways[number:]),
+        "wan clip colours": sum(coloured) / len(coloured),
+        "wan clips refused": sum(find(Output(0, 0, each), CLIP) is not None for each in made) / len(made),
     }
 
 
-def _evenly(way: str, frames: Pixels) -> bool:
+def goes(way: str, frames: Pixels) -> bool:
     """Whether what is seen goes that way in every step and comes somewhere."""
     import numpy as np
 

@@ -9,7 +9,7 @@ from typing import Any
 
 Shown = tuple[str, Any]
 """A prompt, and a picture (height, width, 3) or a clip (frames, height, width, 3)."""
-ZOOM, WORDS, LETTERS, ACROSS, STRIP = 2, 34, 22, 12, 8
+ZOOM, WORDS, LETTERS, ACROSS, STRIP = 2, 40, 22, 12, 8
 """Pixels for one, pixels of height for the words, letters in a line of them, pictures in a row, frames of a clip."""
 
 

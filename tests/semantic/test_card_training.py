@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from toys import loop, sdxl, sdxl_card, sizes, stock, text, wan, wan_card
 from toys.__main__ import train
 from toys.fillers import fillers
 from toys.loop import Plan, Task, chance, fit, within
-from toys.measure import Case, clip, picture, sdxl_engine, wan_engine
+from toys.measure import Case, cases, clip, picture, sdxl_engine, wan_engine
+from toys.measure_all import Grid, _spread
 from toys.raster import paint, table
+from toys.sheet import write_grid, write_strips
 from toys.text import Texts
 from toys.train_sdxl import Reader
 from toys.train_words import FACTS
@@ -109,3 +113,20 @@ def test_a_step_draws_the_same_again():
     one, other = (chance(3, 5) for _ in range(2))
     assert one.words.random() == other.words.random()
     assert torch.equal(torch.randn(4, generator=one.noise), torch.randn(4, generator=other.noise))
+
+
+def test_what_is_measured_by_many_processes_comes_in_the_order_of_its_questions():
+    asked = cases("motion", 5)
+    assert _spread(Grid(Path(), processes=2), _prompts, asked) == _prompts(Grid(Path()), asked)
+
+
+def test_a_sheet_has_all_that_was_made(tmp_path):
+    write_grid([("a red circle", np.zeros((8, 8, 3), np.uint8))] * 13, tmp_path / "grid.png")
+    write_strips([("a red circle", np.zeros((9, 8, 8, 3), np.uint8))] * 2, tmp_path / "strips.png")
+    with Image.open(tmp_path / "grid.png") as grid, Image.open(tmp_path / "strips.png") as strips:
+        assert grid.size == (12 * 20, 2 * 56)
+        assert strips.size == (8 * 20, 2 * 56)
+
+
+def _prompts(grid: Grid, asked: list[Case]) -> list[str]:
+    return [case.prompt for case in asked]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toys.detect import grants, look, motion, path
+from toys.measure_all import goes
 from toys.words import describe, partly, sentence
 from toys.world import COLOURS, MOTIONS, PLACES, SHAPES, SIZES, Item, Wish, any_wish, draw, fill
 
@@ -91,3 +92,11 @@ def test_a_description_begins_with_the_prompt_and_names_no_colour_that_the_promp
     said = describe(full, "a shape", random.Random(seed))
     assert said.startswith("A shape. ")
     assert not set(COLOURS) & set(said.lower().replace(".", "").replace(",", "").split())
+
+
+@pytest.mark.parametrize("way", MOTIONS)
+def test_only_a_thing_that_goes_one_way_all_the_time_goes_there(way):
+    _, clip = drawn(Wish((Item(size="big"),), count=1, motion=way), seed=3, size=UPRIGHT, frames=81)
+    assert goes(way, clip)
+    assert not goes(way, clip[::-1])
+    assert not goes(way, np.concatenate([clip[40:], clip[:41]]))
