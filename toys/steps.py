@@ -4,6 +4,7 @@ cost."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,7 @@ class _Recorded:
             for _ in range(REHEARSALS):
                 self._step(held)
         card.current_stream().wait_stream(side)
+        gc.collect()  # what is freed while a card records spoils the recording
         graph = card.CUDAGraph()
         try:
             with card.graph(graph):
