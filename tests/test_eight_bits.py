@@ -20,7 +20,7 @@ from tests.test_wan_speed import Compilations, drawn
 from workers.engines.loras import Shelf
 from workers.engines.wan import WanEngine, fused, pipeline
 from workers.engines.wan.denoise import one_by_one
-from workers.engines.wan.eight_bits import EightBits, rounded
+from workers.engines.wan.eight_bits import DIP, EightBits, gelu, rounded
 from workers.engines.wan.engine import EIGHT_BITS
 from workers.engines.wan.shared import FirstBlock
 from workers.errors import Interrupted
@@ -48,6 +48,12 @@ def test_rows_are_rounded_by_their_own_largest_value():
 def test_a_row_of_zeros_stays_one():
     values, scales = rounded(torch.zeros(2, 16))
     assert (values.float() * scales == 0).all()
+
+
+def test_the_gelu_is_the_librarys_and_its_dip_is_no_deeper_than_it_says():
+    x = torch.linspace(-12, 12, 4001)
+    assert torch.allclose(gelu(x), torch.nn.functional.gelu(x, approximate="tanh"), atol=1e-6)
+    assert 0.99 * DIP < -gelu(x).min() <= DIP
 
 
 # The video model
