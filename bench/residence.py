@@ -59,14 +59,15 @@ class Child:
         assert self._process.stdout is not None
         self._in: IO[str] = self._process.stdin
         self._out: IO[str] = self._process.stdout
-        self.start = json.loads(self._out.readline())
+        self.start = self.answer()
 
     def send(self, **job: Any) -> None:
         self._in.write(json.dumps(job) + "\n")
         self._in.flush()
 
     def answer(self) -> dict[str, Any]:
-        return json.loads(self._out.readline())
+        """The next line that is one; the others are the child's log."""
+        return json.loads(next(line for line in self._out if line.startswith("{")))
 
     def run(self, **job: Any) -> dict[str, Any]:
         self.send(**job)
