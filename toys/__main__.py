@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where the weights go.")]
 Work = Annotated[Path, typer.Option("--work", help="Checkpoints: what is there is not learned again.")]
 Device = Annotated[str, typer.Option("--device", help="cuda or cpu; found by itself.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", help="Let each model take at most this long.")]
+Record = Annotated[bool, typer.Option(help="Whether a card records its steps once, and repeats them.")]
 Sheets = Annotated[Path | None, typer.Option("--sheets", help="Where to write PNG files of what was made.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="sdxl, qwen or wan; may be repeated.")]
 
@@ -39,6 +41,7 @@ def train(
     minutes: Minutes = None,
     only: Only = None,
     seed: int = 0,
+    record: Record = True,
 ) -> None:
     """Learn and export. The same seed, device and steps give the same weights, but for rounding."""
     from toys.loop import load_plans, within
@@ -49,7 +52,7 @@ def train(
     quicken(chosen)
     work.mkdir(parents=True, exist_ok=True)
     for model in only or MODELS:
-        plans = load_plans(chosen)
+        plans = {name: replace(plan, recorded=plan.recorded and record) for name, plan in load_plans(chosen).items()}
         if minutes is not None:
             learning = {name: plan for name, plan in plans.items() if name.startswith(model)}
             plans = within(LEARNING * minutes, learning)

@@ -31,13 +31,14 @@ SMOOTH = 0.98
 class Plan:
     """`steps` of `batch` examples, while `rate` falls to nothing; `minutes`, where given, may end it sooner. Where all
     stages must be through by `deadline`, of the monotonic clock, this one takes `share` of what is left when it
-    begins."""
+    begins. A card's step is `recorded` where its batches have few shapes and nothing asks what is in a tensor."""
 
     name: str
     steps: int
     rate: float
     batch: int
     minutes: float | None = None
+    recorded: bool = True
     deadline: float | None = None
     share: float = 1.0
 
@@ -88,12 +89,8 @@ Report = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A card's step may be `recorded` where batches have few shapes, once for each, and nothing asks what is in a
-    tensor."""
-
     feed: Feed
     loss: Loss
-    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def fit(modules: Mapping[str, nn.Module], task: Task, plan: Plan, folder: Path, 
     at, device = state.restore(), parameters[0].device
     plan, step = (
         plan.begun(at.seconds),
-        stepper(task.loss, optimizer, parameters, recorded=device.type == "cuda" and task.recorded),
+        stepper(task.loss, optimizer, parameters, recorded=device.type == "cuda" and plan.recorded),
     )
     smooth = torch.tensor(at.loss, device=device)
     began, saved, said = time.monotonic() - at.seconds, time.monotonic(), at

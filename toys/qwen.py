@@ -18,7 +18,7 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     plan = plans["qwen"]
     tokenizer = tiny.make_tokenizer(corpus(seed), tiny.END, sizes.QWEN_VOCABULARY)
     model = tiny.make_model(tokenizer, seed, sizes.QWEN).to(device)
-    task = Task(exchanges(tokenizer, plan.batch, device), enhancer_loss(model), recorded=False)
+    task = Task(exchanges(tokenizer, plan.batch, device), enhancer_loss(model))
     report = fit({"model": model}, task, plan, folder, seed)
     return model, {"qwen": report}
 

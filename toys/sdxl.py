@@ -34,9 +34,9 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     feeds = _feeds(networks, Reader(texts, fillers("sdxl", "image")), device, seed, folder)
     vae, unet, reports = networks["vae"], networks["unet"], dict[str, Report]()
 
-    def stage(name: str, learners: Any, feed: Callable[[int], Feed], loss: Loss, recorded: bool = True) -> None:
+    def stage(name: str, learners: Any, feed: Callable[[int], Feed], loss: Loss) -> None:
         plan = plans[name]
-        reports[name] = fit(learners, Task(feed(plan.batch), loss, recorded), plan, folder, seed)
+        reports[name] = fit(learners, Task(feed(plan.batch), loss), plan, folder, seed)
 
     stage("sdxl_vae_parts", {"vae": vae}, partial(feeds.parts, SDXL_SIDE // 2), vae_loss(vae, device))
     stage("sdxl_vae", {"vae": vae}, partial(feeds.parts, SDXL_SIDE), vae_loss(vae, device))
@@ -46,7 +46,7 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     encoders = [networks[part] for part in ENCODERS]
     reading = heads(sizes.SDXL["unet"]["cross_attention_dim"], sizes.SDXL["text_encoder_2"]["projection_dim"])
     learners = dict(zip(ENCODERS, encoders, strict=True)) | {"reading": reading.to(device)}
-    stage("sdxl_words", learners, feeds.said, words_loss(hearing(encoders), reading), recorded=False)
+    stage("sdxl_words", learners, feeds.said, words_loss(hearing(encoders), reading))
     for name, guidance in (("sdxl_denoiser", 1.0), ("sdxl_guided", GUIDANCE)):
         feed = partial(feeds.noisy, pictures, guidance)
         stage(name, {"unet": unet}, feed, denoiser_loss(unet, guidance))

@@ -31,15 +31,15 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
     listener = Listener(networks["text_encoder"], _tokenizer(folder / "tokenizer", seed), device)
     feeds = _feeds(vae, listener, seed, folder)
 
-    def stage(name: str, learners: Any, feed: Callable[[int], Feed], loss: Loss, recorded: bool = True) -> None:
+    def stage(name: str, learners: Any, feed: Callable[[int], Feed], loss: Loss) -> None:
         plan = plans[name]
-        reports[name] = fit(learners, Task(feed(plan.batch), loss, recorded), plan, folder, seed)
+        reports[name] = fit(learners, Task(feed(plan.batch), loss), plan, folder, seed)
 
     stage("wan_vae", {"vae": vae}, feeds.stills, still_loss(vae))
     reels = feeds.reels()
     reading = heads(sizes.WAN["text_encoder"]["d_model"]).to(device)
     readers = {"encoder": listener.encoder, "reading": reading}
-    stage("wan_words", readers, partial(feeds.said, reels), words_loss(hearing(listener), reading), recorded=False)
+    stage("wan_words", readers, partial(feeds.said, reels), words_loss(hearing(listener), reading))
     for name, feed, loss in feeds.denoisers(transformer, reels):
         stage(name, {"transformer": transformer}, feed, loss)
     rebuilt = {"decoder": vae.decoder, "before": vae.post_quant_conv}
