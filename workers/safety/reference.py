@@ -7,8 +7,8 @@ verified: then the payload carries at its top level
 
 where the signature is the hex HMAC-SHA256, under CONSENT_SECRET, of `consent.v1|{consent_id}|{user_id}|{expires_at}|`
 and the SHA-256 of every reference file, in hex, each once, sorted and joined by commas. So a consent holds
-for one user, these very pictures, and until then. Where each picture has a consent of its own, `consent_id` names all, joined
-by commas.
+for one user, these very pictures, and until then. Where each picture has a consent of its own, `consent_id` names
+all, joined by commas.
 """
 
 from __future__ import annotations
