@@ -22,6 +22,9 @@ COPY sdxl_worker.py wan_worker.py dual_orchestrator.py startup.sh ./
 COPY config ./config
 COPY workers ./workers
 
+# pip has compiled the libraries; nobody can write here later.
+RUN python -m compileall -q workers
+
 # hadolint takes TOKENIZERS_PARALLELISM for a secret by its first five letters.
 # hadolint ignore=DL3064
 ENV HF_HUB_OFFLINE=1 \

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.card import gpu
+from workers.supervision.environment import KEEP_BYTECODE
 
 STARTS = ("first", "again", "cold", "plain")
 GOALS = {"sdxl": 8, "wan": 15, "qwen": 10}
@@ -49,7 +50,7 @@ def start(model: str, how: str, home: Path, asked: argparse.Namespace) -> dict[s
     command += ["--cache", str(asked.cache), "--began", str(time.monotonic())]
     if asked.profile:
         command += ["--profile", str(asked.profile)]
-    environment = {**gpu.GROW_IN_PLACE, **os.environ}
+    environment = {**gpu.GROW_IN_PLACE, **os.environ, **KEEP_BYTECODE}
     done = subprocess.run(command + ["--small"] * asked.small, env=environment, stdout=subprocess.PIPE, text=True)
     return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
 

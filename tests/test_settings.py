@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,13 @@ def test_workers_get_everything_but_the_key_that_rents_machines(monkeypatch):
     assert "RUNPOD_API_KEY" not in given
     assert given["RUNPOD_POD_ID"] == "pod-7"
     assert given["HF_HUB_OFFLINE"] == "1"
+
+
+def test_workers_keep_what_python_compiled_even_where_the_image_forbids_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "lighthouse.py").touch()
+    subprocess.run([sys.executable, "-c", "import lighthouse"], cwd=tmp_path, env=worker_environment(1), check=True)
+    assert list(tmp_path.rglob("lighthouse.*.pyc"))
 
 
 def test_workers_share_the_cores_unless_an_operator_says_otherwise(monkeypatch):

@@ -218,6 +218,14 @@ def test_compiled_code_is_kept_where_it_can_be(tmp_path: Path, monkeypatch: pyte
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled")
 
 
+def test_tuned_kernels_are_looked_up_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.triton_bundler import TritonBundler
+
+    monkeypatch.setattr("torch._inductor.config.bundle_triton_into_fx_graph_cache", True)
+    compiled.keep_in(None)
+    assert not TritonBundler.is_enabled()
+
+
 def test_without_a_card_nothing_is_compiled_or_fused(engine: WanEngine) -> None:
     engine.warm_up(Watch())
     assert not engine._pipeline.transformer.blocks[0].attn1.fused_projections

@@ -27,12 +27,14 @@ def keep_in(folder: Path | None) -> None:
     """Where compiled code is found again by the next start; None, or a folder that cannot be written: nowhere.
 
     Call it before anything is compiled. One compiler in this process, no pool of processes beside it: they would
-    outlive the few seconds for which they are needed.
+    outlive the few seconds for which they are needed. No kernels in bundles either: a bundle is written before its
+    kernels are tuned, so that some versions of torch tune what they find in one again at every start.
     """
     import torch._dynamo.config
     import torch._inductor.config
 
     torch._inductor.config.compile_threads = 1
+    torch._inductor.config.bundle_triton_into_fx_graph_cache = False
     torch._dynamo.config.recompile_limit = SHAPES
     if folder is None:
         return
