@@ -98,7 +98,7 @@ def test_a_step_as_a_sum_is_the_solvers_step(solver: str, steps: int) -> None:
     name, changes = schedulers.SOLVERS[solver]
     schedule = diffusers.EulerDiscreteScheduler.load_config(CONFIG_DIR / "sdxl" / "scheduler")
     plain = getattr(diffusers, name).from_config(schedule, **changes)
-    summed = schedulers.make(solver, schedule)
+    summed = schedulers.Solvers(schedule).make(solver)
     for scheduler in (plain, summed):
         scheduler.set_timesteps(steps)
     assert (summed.timesteps == plain.timesteps).all()
@@ -110,6 +110,20 @@ def test_a_step_as_a_sum_is_the_solvers_step(solver: str, steps: int) -> None:
         theirs = plain.step(output, timestep, theirs, return_dict=False)[0]
         ours = summed.step(output, timestep, ours)[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_plan_is_made_once_and_its_solvers_forget_each_other() -> None:
+    schedule = diffusers.EulerDiscreteScheduler.load_config(CONFIG_DIR / "sdxl" / "scheduler")
+    solvers, outputs = schedulers.Solvers(schedule), [random(2, 4, 8, 8, seed=seed) for seed in range(4)]
+    ends = []
+    for _ in range(2):
+        solver, latents = solvers.make("unipc"), random(2, 4, 8, 8)
+        solver.set_timesteps(4)
+        for timestep, output in zip(solver.timesteps, outputs, strict=True):
+            latents = solver.step(output, timestep, latents)[0]
+        ends.append(latents)
+    assert ends[0].equal(ends[1])
+    assert solvers.plan.cache_info()[:2] == (1, 1), "the second found what the first had made"
 
 
 def test_a_fast_decoder_that_overflows_gives_way_to_the_plain_one_in_bfloat16(networks: Mapping[str, Any]) -> None:

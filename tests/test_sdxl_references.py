@@ -81,7 +81,7 @@ def test_beginning_from_a_picture_is_image_to_image_of_the_plain_pipeline(engine
     assert pipe.unet is engine._pipeline.unet, "the same weights, not others"
     pipe.set_progress_bar_config(disable=True)
     name, changes = schedulers.SOLVERS[solver]
-    pipe.scheduler = getattr(__import__("diffusers"), name).from_config(engine._schedule, **changes)
+    pipe.scheduler = getattr(__import__("diffusers"), name).from_config(engine._solvers.schedule, **changes)
     latents = pipe(
         "a lighthouse at dusk",
         negative_prompt="blurry",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -63,7 +63,7 @@ class SdxlEngine:
         self._merged = Merged(loras)
         self._pipeline: Any = None
         self._texts: TextEncoder | None = None
-        self._schedule: Mapping[str, Any] = {}
+        self._solvers: schedulers.Solvers | None = None
 
     @property
     def uses(self) -> frozenset[GuideUse]:
@@ -84,7 +84,7 @@ class SdxlEngine:
         """Work with this pipeline, which is on the device."""
         load.prepare(pipeline, self._cache)
         self._pipeline = pipeline
-        self._schedule = dict(pipeline.scheduler.config)
+        self._solvers = schedulers.Solvers(dict(pipeline.scheduler.config))
         self._texts = TextEncoder(pipeline)
         self._merged.over(names.lora_networks(pipeline), self._weights_changed)
 
@@ -189,7 +189,8 @@ class SdxlEngine:
 
     def _first(self, seeds: Sequence[int], params: SamplingParams, start: torch.Tensor | None) -> torch.Tensor:
         """What the solver, which is set for this job, begins from: noise, or the way from it to a picture."""
-        self._pipeline.scheduler = schedulers.make(params.solver, self._schedule)
+        assert self._solvers is not None
+        self._pipeline.scheduler = self._solvers.make(params.solver)
         noise = self._noise(seeds, params)
         if start is None or params.guide is None:
             return noise
