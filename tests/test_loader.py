@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,25 @@ def test_each_tensor_has_memory_of_its_own(mixed: Path) -> None:
     assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in arrived)
 
 
+def test_small_tensors_travel_together(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    read = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *asked: reads.append(asked[2]) or read(*asked))
+    streamed(mixed)
+    kinds = {tensor.dtype for tensor in MIXED.values() if tensor.numel()}
+    assert len(reads) == len(set(reads)) == len(kinds)
+
+
+@pytest.mark.parametrize("importing", [[], ["json.loads"]])
+def test_readers_get_the_interpreter_soon_while_libraries_are_imported(mixed: Path, importing: list[str]) -> None:
+    usual, seen = sys.getswitchinterval(), []
+    loader.stream(
+        [mixed], "cpu", lambda name: torch.float32, lambda *_: seen.append(sys.getswitchinterval()), importing
+    )
+    assert seen[0] == pytest.approx(loader.WAIT if importing else usual)
+    assert sys.getswitchinterval() == usual
+
+
 def test_reading_ends_when_told_to_and_leaves_no_thread_behind(mixed: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise Interrupted
@@ -131,7 +151,7 @@ def test_a_disk_that_fails_is_said(mixed: Path, monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> int:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(loader.os, "preadv", fail)
+    monkeypatch.setattr(os, "preadv", fail)
     with pytest.raises(Misconfigured, match=r"cannot be read \(Input/output error\)"):
         streamed(mixed)
 
@@ -165,7 +185,7 @@ def test_while_it_takes_long_the_log_says_how_far_it_is(mixed: Path, monkeypatch
 
 def test_a_library_without_what_is_needed_ends_the_loading() -> None:
     with pytest.raises(AttributeError, match="NoSuchPipeline"):
-        loader.read_while_importing(["diffusers.NoSuchPipeline"], dict)
+        loader.load([], "cpu", lambda name: torch.float32, nothing, ["diffusers.NoSuchPipeline"])
 
 
 def sdxl_networks(folder: Path) -> tuple[Networks, Callable[[torch.dtype], Networks]]:

@@ -2,30 +2,34 @@
 
 On a card, several threads read blocks into pinned memory, and each block is copied while the next ones are read: with
 the files in the page cache, the copies are what takes the time. Elsewhere the files are mapped.
+
+Another thread imports libraries meanwhile. Whoever leaves the interpreter, as each read and each operation of torch
+does, gets it back from that thread only after a while. So a block holds as many tensors as fit, takes a few operations
+for all of them, and what can be made before is made before.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from io import FileIO
+from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from workers.card import gpu, weights
-from workers.errors import Misconfigured
+from workers.card.stored import Stored, read_into, stored_in
 from workers.logs import log
 
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
 Tensors = dict[str, "torch.Tensor"]
 Moved = Callable[[int, int], None]
 """Told how many bytes of how many are done; what it raises ends the reading."""
@@ -36,53 +40,39 @@ LANES = 2 * READERS
 """Pinned blocks, 256 MiB of host memory: each reader fills one while another of them is copied."""
 
 TELL_EVERY = 5.0
-DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
-    "BOOL": "bool",
-}  # fmt: skip
+WAIT = 0.0002
+"""Seconds that a reader waits for the interpreter; Python lets threads wait for 0.005."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor in a file: `size` bytes from `offset` on."""
-
-    path: Path
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    offset: int
-    size: int
-
-
-def load(files: Iterable[Path], device: str, dtype: Callable[[str], torch.dtype], moved: Moved) -> Tensors:
-    """Every tensor of safetensors files by its name; those of real numbers in the dtype that is given for it.
+def load(
+    files: Iterable[Path],
+    device: str,
+    dtype: Callable[[str], torch.dtype],
+    moved: Moved,
+    importing: Sequence[str] = (),
+) -> Tensors:
+    """Every tensor of safetensors files by its name; those of real numbers in the dtype that is given for it. What is
+    named in `importing` ("library.Class") is imported when they are there.
 
     Raises `Misconfigured` for a file that is not whole.
     """
-    pace = _Pace(moved)
-    paths = list(files)
+    paths, tell = list(files), _Pace(moved).moved
     if gpu.on_card(device):
-        tensors = stream(paths, device, dtype, pace.moved)
-    else:
-        weights.read_ahead(paths, pace.moved)
-        tensors = _mapped(paths, dtype)
-    pace.over()
-    return tensors
+        return stream(paths, device, dtype, tell, importing)
+    with _imported(importing):
+        weights.read_ahead(paths, tell)
+    return _mapped(paths, dtype)
 
 
-def read_while_importing(names: Iterable[str], read: Callable[[], T]) -> T:
-    """What `read` gives; meanwhile another thread imports what is named ("library.Class"). Both take seconds, and
-    reading leaves the interpreter to others."""
-    with ThreadPoolExecutor(1, thread_name_prefix="import") as pool:
-        imported = pool.submit(_import, list(names))
-        result = read()
-        imported.result()
-    return result
-
-
-def stream(files: Sequence[Path], device: str, dtype: Callable[[str], torch.dtype], moved: Moved) -> Tensors:
-    """As `load` on a card, on any device. Takes no more of it than the tensors, and a block where the dtype changes:
-    each tensor has memory of its own, which is free again when the tensor is replaced."""
+def stream(
+    files: Sequence[Path],
+    device: str,
+    dtype: Callable[[str], torch.dtype],
+    moved: Moved,
+    importing: Sequence[str] = (),
+) -> Tensors:
+    """As `load` on a card, on any device. Takes no more of it than the tensors, and a few blocks while it lasts: each
+    tensor has memory of its own, which is free again when the tensor is replaced."""
     import torch
 
     stored = {name: place for path in files for name, place in stored_in(path).items()}
@@ -92,32 +82,28 @@ def stream(files: Sequence[Path], device: str, dtype: Callable[[str], torch.dtyp
         )
         for name, place in stored.items()
     }
+    blocks = list(_blocks(stored, tensors))
     total = sum(path.stat().st_size for path in files)
-    done = total - sum(place.size for place in stored.values())
-    with ExitStack() as opened, _Belt(device) as belt, ThreadPoolExecutor(READERS, "read") as pool:
-        descriptors = {path: opened.enter_context(path.open("rb", buffering=0)).fileno() for path in files}
-        parts = [p for name, place in stored.items() for p in _parts(place, descriptors[place.path], tensors[name])]
-        try:
-            for size in pool.map(belt.move, parts):
-                done += size
-                moved(done, total)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with _imported(importing):
+        _move(blocks, device, lambda left: moved(total - left, total))
     return tensors
 
 
-def stored_in(path: Path) -> dict[str, Stored]:
-    """What a safetensors file holds, by its header: eight bytes of length, then names, dtypes, shapes and places."""
-    weights.check_safetensors(path, {})
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    found = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        found[name] = Stored(path, _dtype(path, entry["dtype"]), tuple(entry["shape"]), 8 + length + begin, end - begin)
-    return found
+@contextmanager
+def _imported(names: Sequence[str]) -> Iterator[None]:
+    """Meanwhile another thread imports these. Afterwards they are there."""
+    if not names:
+        yield
+        return
+    usual = sys.getswitchinterval()
+    with ThreadPoolExecutor(1, thread_name_prefix="import") as pool:
+        imported = pool.submit(_import, names)
+        sys.setswitchinterval(WAIT)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(usual)
+        imported.result()
 
 
 def _import(names: Iterable[str]) -> None:
@@ -128,15 +114,52 @@ def _import(names: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Some bytes of a tensor, at most a block, and the elements that they become."""
+class _Block:
+    """Neighbours in a file, of one dtype, and the elements of tensors that they become."""
 
     path: Path
-    descriptor: int
     offset: int
-    size: int
     dtype: torch.dtype
-    target: torch.Tensor
+    targets: list[torch.Tensor]
+    counts: list[int]
+
+    @property
+    def size(self) -> int:
+        return sum(self.counts) * self.dtype.itemsize
+
+
+def _blocks(stored: dict[str, Stored], tensors: Tensors) -> Iterator[_Block]:
+    places = sorted(stored.items(), key=lambda item: (item[1].path, item[1].offset))
+    for (path, dtype), group in groupby(places, key=lambda item: (item[1].path, item[1].dtype)):
+        run = list(group)
+        first = run[0][1].offset
+        pieces = [p for name, place in run for p in _pieces(place, place.offset - first, tensors[name])]
+        for number, held in groupby(pieces, key=lambda piece: piece[0]):
+            targets = [target for _, target in held]
+            yield _Block(path, first + number * BLOCK, dtype, targets, [target.numel() for target in targets])
+
+
+def _pieces(place: Stored, begin: int, tensor: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """A tensor cut where blocks end, each piece with its block's number. It begins at byte `begin` of the blocks."""
+    flat, width, at, end = tensor.view(-1), place.dtype.itemsize, begin, begin + place.size
+    while at < end:
+        number = at // BLOCK
+        until = min(end, (number + 1) * BLOCK)
+        yield number, flat[(at - begin) // width : (until - begin) // width]
+        at = until
+
+
+def _move(blocks: Sequence[_Block], device: str, left: Callable[[int], None]) -> None:
+    """Fill the blocks' targets; `left` is told how many bytes are not read yet."""
+    waiting = sum(block.size for block in blocks)
+    with ExitStack() as opened, _Belt(device) as belt, ThreadPoolExecutor(READERS, "read") as pool:
+        files = {path: opened.enter_context(path.open("rb", buffering=0)) for path in {b.path for b in blocks}}
+        try:
+            for size in pool.map(lambda block: belt.move(block, files[block.path]), blocks):
+                waiting -= size
+                left(waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +167,7 @@ class _Lane:
     """Host memory for a block, and the event after which it may be filled again; None where copying waits anyway."""
 
     memory: torch.Tensor
+    bytes: memoryview
     copied: Any
 
 
@@ -162,7 +186,7 @@ class _Belt:
         self._lanes: SimpleQueue[_Lane] = SimpleQueue()
         for _ in range(LANES):
             memory = torch.empty(BLOCK, dtype=torch.uint8, pin_memory=card)
-            self._lanes.put(_Lane(memory, cuda.Event(blocking=True) if card else None))
+            self._lanes.put(_Lane(memory, memoryview(memory.numpy().data), cuda.Event(blocking=True) if card else None))
 
     def __enter__(self) -> _Belt:
         return self
@@ -171,26 +195,25 @@ class _Belt:
         if self._stream is not None:
             self._stream.synchronize()
 
-    def move(self, part: _Part) -> int:
-        """Read a part and send it on its way; returns its bytes. Raises `Misconfigured`."""
+    def move(self, block: _Block, file: FileIO) -> int:
+        """Read a block and send it on its way; returns its bytes. Raises `Misconfigured`."""
         lane = self._lanes.get()
         try:
             if lane.copied is not None:
                 lane.copied.synchronize()
-            _read(part, memoryview(lane.memory.numpy().data)[: part.size])
-            self._copy(part, lane)
+            read_into(lane.bytes[: block.size], file, block.offset)
+            self._copy(block, lane)
         finally:
             self._lanes.put(lane)
-        return part.size
+        return block.size
 
-    def _copy(self, part: _Part, lane: _Lane) -> None:
+    def _copy(self, block: _Block, lane: _Lane) -> None:
+        """To the device as it is, where it becomes tensors of other dtypes."""
         import torch
 
         with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
-            block = lane.memory[: part.size].view(part.dtype)
-            if part.dtype != part.target.dtype:
-                block = block.to(self._device, non_blocking=True)  # so that the card converts, not the host
-            part.target.copy_(block, non_blocking=True)
+            there = lane.memory[: block.size].to(self._device, non_blocking=True).view(block.dtype)
+            torch._foreach_copy_(block.targets, there.split_with_sizes(block.counts))
             if lane.copied is not None:
                 lane.copied.record()
 
@@ -209,9 +232,8 @@ class _Pace:
         if time.monotonic() - self._told >= TELL_EVERY:
             self._told = time.monotonic()
             log.info("reading weights", total_gb=round(total / 1e9, 2), **self._facts())
-
-    def over(self) -> None:
-        log.info("weights read", **self._facts())
+        if done == total:
+            log.info("weights read", **self._facts())
 
     def _facts(self) -> dict[str, float]:
         seconds = max(time.monotonic() - self._began, 1e-6)
@@ -224,32 +246,3 @@ def _mapped(paths: Iterable[Path], dtype: Callable[[str], torch.dtype]) -> Tenso
 
     tensors = {name: tensor for path in paths for name, tensor in load_file(path).items()}
     return {name: t.to(dtype(name)) if t.is_floating_point() else t for name, t in tensors.items()}
-
-
-def _parts(place: Stored, descriptor: int, tensor: torch.Tensor) -> Iterator[_Part]:
-    flat, width = tensor.view(-1), place.dtype.itemsize
-    for start in range(0, place.size, BLOCK):
-        size = min(BLOCK, place.size - start)
-        target = flat[start // width : (start + size) // width]
-        yield _Part(place.path, descriptor, place.offset + start, size, place.dtype, target)
-
-
-def _read(part: _Part, memory: memoryview) -> None:
-    offset = part.offset
-    while memory:
-        try:
-            got = os.preadv(part.descriptor, [memory], offset)
-        except OSError as error:
-            raise Misconfigured([f"{part.path} cannot be read ({error.strerror}). Copy it again."]) from None
-        if not got:
-            raise Misconfigured([f"{part.path} became shorter while it was read. Copy it again."])
-        memory, offset = memory[got:], offset + got
-
-
-def _dtype(path: Path, code: str) -> torch.dtype:
-    import torch
-
-    if code not in DTYPES:
-        raise Misconfigured([f"{path} holds numbers of the kind {code}, which are not known here. Convert the file."])
-    dtype: torch.dtype = getattr(torch, DTYPES[code])
-    return dtype

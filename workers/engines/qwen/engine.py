@@ -63,9 +63,7 @@ class QwenEnhancer:
         for file in files:
             check_safetensors(file, {})
         dtype = dtype_for(self._device, "bfloat16")
-        tensors = loader.read_while_importing(
-            LIBRARIES, lambda: loader.load(files, self._device, lambda name: dtype, watch.step)
-        )
+        tensors = loader.load(files, self._device, lambda name: dtype, watch.step, LIBRARIES)
         self.adopt(*self._filled(tensors))
 
     def _filled(self, tensors: loader.Tensors) -> tuple[Any, Any]:

@@ -35,9 +35,7 @@ def load_pipeline(checkpoint: Path, config: Path, device: str, moved: Moved = la
     if not (config / "model_index.json").is_file():
         raise Misconfigured([f"{config} has no model_index.json. Point to a configuration in diffusers layout."])
     dtype = gpu.dtype_for(device, "float16")
-    tensors = loader.read_while_importing(
-        LIBRARIES, lambda: loader.load([checkpoint], device, lambda name: dtype, moved)
-    )
+    tensors = loader.load([checkpoint], device, lambda name: dtype, moved, LIBRARIES)
     try:
         return _assembled(tensors, config, device)
     except (ValueError, KeyError, OSError) as error:

@@ -30,9 +30,7 @@ def load(folder: Path, device: str, watch: Watch) -> Any:
     check(folder)
     dtype = gpu.dtype_for(device, "bfloat16")
     words = folder / "text_encoder"
-    read = loader.read_while_importing(
-        LIBRARIES, lambda: loader.load(_weight_files(words), device, lambda name: dtype, watch.step)
-    )
+    read = loader.load(_weight_files(words), device, lambda name: dtype, watch.step, LIBRARIES)
     import diffusers
     import transformers
 
