@@ -103,9 +103,9 @@ class Hours:
 
     now, requested = 0.0, False
 
-    def sleep(self, seconds: float) -> bool:
+    def rest(self, seconds: float) -> bool:
         self.now += seconds
-        return False
+        return True
 
 
 def test_a_worker_that_relies_on_announcements_never_counts_as_hung(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,14 @@ def test_another_thread_can_wake_a_sleeper_without_stopping_it(stop):
     assert not stop.requested
 
 
+def test_a_rest_tells_whether_it_was_disturbed(stop):
+    assert stop.rest(0.01)
+    stop.wake()
+    assert not stop.rest(LONG)
+    stop.request()
+    assert not stop.rest(LONG)
+
+
 def test_a_wake_before_the_sleep_is_not_lost(stop):
     stop.wake()
     assert seconds_of(stop.sleep, LONG) < SOON

@@ -125,14 +125,13 @@ class Claimer:
         crash.point("claim-unheard")
         return replace(reply.claim, asked=asked)
 
-    def _rest(self, seconds: float, look_alive: Callable[[], None]) -> None:
-        """Until then, or until woken. A pause may be as long as a hung worker is given, so signs of life go on."""
+    def _rest(self, seconds: float, look_alive: Callable[[], None], *, wakeful: bool = True) -> None:
+        """Until then, or until asked to stop, or woken where that counts. A pause may be as long as a hung worker is
+        given, so signs of life go on."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0 and not self._stop.requested:
             look_alive()
-            slept_from, nap = time.monotonic(), min(left, SLICE)
-            self._stop.sleep(nap)
-            if time.monotonic() - slept_from < nap:
+            if not self._stop.rest(min(left, SLICE)) and wakeful:
                 return
 
     def _answered_ahead(self) -> tuple[ClaimReply, float] | None:
@@ -182,7 +181,4 @@ class Claimer:
         pause = max(BACK_OFF[min(self._failures, len(BACK_OFF) - 1)], wish or 0.0)
         self._failures += 1
         log.error("cannot claim", reason=reason, wait=pause, failures=self._failures, denied=denied or None)
-        until = time.monotonic() + pause
-        while (left := until - time.monotonic()) > 0 and not self._stop.requested:
-            look_alive()
-            self._stop.sleep(min(left, SLICE))
+        self._rest(pause, look_alive, wakeful=False)

@@ -12,6 +12,7 @@ from workers.card import gpu
 from workers.card.turn import NoTurn, Turn
 from workers.delivery.parcel import Encode, Parcel
 from workers.engines.loras import Shelf
+from workers.engines.qwen.snapshot import pick_snapshot, weight_files
 from workers.job import WRITTEN, Artifact, Output, Preset
 from workers.making import flaws
 from workers.making.maker import Engine, Maker
@@ -36,7 +37,7 @@ from workers.supabase.storage import SupabaseStorage
 from workers.supervision import heartbeat
 from workers.supervision.reconciler import Reconciler
 from workers.tables import ModelFiles, check_loras, eight_bits, load_models, load_presets, ranks_of, size_scale
-from workers.volume import adapter_files, models_of, vace_folder
+from workers.volume import adapter_files, vace_folder
 
 SHARED_BUCKET_LIMIT = 2**30
 BESIDE_WAN = 18 * 10**9
@@ -102,13 +103,12 @@ def _wan(catalogue: Catalogue) -> Engine:
         loras=Shelf(root, catalogue.models.loras),
         vace=vace_folder(root, catalogue.models),
         eight_bits=eight_bits(presets, gpu.has_eight_bits(catalogue.device)),
-        leave=BESIDE_WAN + sum(m.bytes for m in models_of(catalogue.settings, catalogue.models) if m.name == "qwen"),
+        leave=BESIDE_WAN + _enhancer_bytes(catalogue.settings),
     )
 
 
 def _qwen(catalogue: Catalogue) -> Enhancer:
     from workers.engines.qwen.engine import QwenEnhancer
-    from workers.engines.qwen.snapshot import pick_snapshot
 
     settings = catalogue.settings
     variant, snapshot = pick_snapshot(settings.huggingface, settings.qwen_variant)
@@ -120,6 +120,11 @@ def _qwen(catalogue: Catalogue) -> Enhancer:
         time_limit=settings.enhance_seconds,
         cache=settings.compile_cache,
     )
+
+
+def _enhancer_bytes(settings: Settings) -> int:
+    _, snapshot = pick_snapshot(settings.huggingface, settings.qwen_variant)
+    return sum(file.stat().st_size for file in weight_files(snapshot))
 
 
 KINDS: Mapping[str, Kind] = {

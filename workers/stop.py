@@ -23,7 +23,7 @@ class Stop:
     """Whether this process should end: `requested` by the first signal, `now` by the second or a dead parent.
 
     `parent` is the pid of the supervisor, None for a process that runs alone. Flags may be read, and `request` and
-    `wake` called, from any thread; `sleep` belongs to one thread, the one that took the signals.
+    `wake` called, from any thread; `sleep` and `rest` belong to one thread, the one that took the signals.
     """
 
     def __init__(self, parent: int | None = None) -> None:
@@ -88,12 +88,17 @@ class Stop:
 
         True when asked.
         """
+        self.rest(seconds, beyond)
+        return self.requests > beyond
+
+    def rest(self, seconds: float, beyond: int = 0) -> bool:
+        """The same, but True when nothing ended it."""
         deadline = time.monotonic() + seconds
         while self.requests <= beyond and (left := deadline - time.monotonic()) > 0:
             ready, _, _ = select.select([self._read], [], [], left)
             if ready and self._woken():
-                break
-        return self.requests > beyond
+                return False
+        return self.requests <= beyond
 
     def _woken(self) -> bool:
         return any(byte not in STOPPING for byte in os.read(self._read, 4096))

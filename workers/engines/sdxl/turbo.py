@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
     from workers.job import SamplingParams, Turbo
 
-ALWAYS = (0.0, 1.0)
-
 
 @contextmanager
 def partly(unet: Any, params: SamplingParams) -> Iterator[None]:
     """For one guided job: in some of its steps the denoiser reads the prompt alone, for half of the work. Not while it
     is shown a picture, which is in both halves of its batch."""
     guide, forward = params.guide, unet.forward
-    if params.guidance <= 1 or params.turbo.guided == ALWAYS or (guide and guide.use != "start"):
+    if params.guidance <= 1 or params.turbo.guides_always or (guide and guide.use != "start"):
         yield
         return
     steps = params.steps - (skipped(params.steps, guide.change) if guide else 0)
