@@ -185,12 +185,14 @@ def in_their_places(transformer: Any, frames: Sequence[int]) -> Iterator[None]:
 def read_padding_once(transformer: Any) -> None:
     """The pipeline fills texts up to 512 tokens with zeros, all alike: attention reads one of them and counts it as
     often as it would stand there."""
+    import torch
     from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
     class Padded(WanAttnProcessor):  # type: ignore[misc]  # the library has no types
         def __call__(self, attn: Any, hidden: Tensor, text: Tensor, mask: None = None, rotary: None = None) -> Tensor:
-            bias = hidden.new_zeros(text.shape[1])
-            bias[-1] = math.log(WINDOW - text.shape[1] + 1)
+            length = text.shape[1]
+            often = math.log(WINDOW - length + 1)
+            bias = torch.nn.functional.pad(hidden.new_zeros(length - 1), (0, 1), value=often)
             read: Callable[..., Tensor] = super().__call__
             return read(attn, hidden, text, bias.expand(1, 1, hidden.shape[1], -1), rotary)
 

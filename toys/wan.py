@@ -17,6 +17,7 @@ from toys.train_wan import Listener, hearing
 from toys.train_words import heads, words_loss
 from toys.wan_card import CardFeeds
 from toys.wan_drawn import DrawnFeeds
+from workers.engines.wan.originals import COMPONENTS, SHARED, TIED, TOKENIZER
 from workers.tiny import wan as tiny
 
 Trained = tuple[dict[str, Any], dict[str, Report]]
@@ -25,10 +26,13 @@ SENTENCES = 3000
 
 
 def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -> Trained:
-    """All networks, trained in stages whose checkpoints lie in `folder`, and the reports by stage."""
-    networks = {name: network.to(device) for name, network in _networks(seed).items()}
+    """All networks, trained in stages whose checkpoints lie in `folder`, and the reports by stage. Where a video model
+    lies in `folder` as its authors publish it, training goes on from that."""
+    start = folder / tiny.FOLDER
+    networks = {name: network.to(device) for name, network in _begun(start, seed).items()}
     vae, transformer, reports = networks["vae"], networks["transformer"], dict[str, Report]()
-    listener = Listener(networks["text_encoder"], _tokenizer(folder / "tokenizer", seed), device)
+    tokens = start / TOKENIZER if start.is_dir() else folder / "tokenizer"
+    listener = Listener(networks["text_encoder"], _tokenizer(tokens, seed), device)
     feeds = _feeds(vae, listener, seed, folder)
 
     def stage(name: str, learners: Any, feed: Callable[[int], Feed], loss: Loss) -> None:
@@ -44,7 +48,7 @@ def train(folder: Path, device: str, plans: Mapping[str, Plan], seed: int = 0) -
         stage(name, {"transformer": transformer}, feed, loss)
     rebuilt = {"decoder": vae.decoder, "before": vae.post_quant_conv}
     stage("wan_decoder", rebuilt, feeds.clips, decoder_loss(vae))
-    return networks | {"tokenizer": folder / "tokenizer"}, reports
+    return networks | {"tokenizer": tokens}, reports
 
 
 def export(networks: Mapping[str, Any], root: Path) -> None:
@@ -58,6 +62,15 @@ def export(networks: Mapping[str, Any], root: Path) -> None:
     tiny.save(folder, *models)
     tiny.write_config(folder / "config", {**sizes.WAN, "vae": {**sizes.WAN["vae"], **measured}})
     shutil.copytree(networks["tokenizer"], folder / "google" / "umt5-xxl", dirs_exist_ok=True)
+
+
+def _begun(start: Path, seed: int) -> dict[str, Any]:
+    networks = _networks(seed)
+    for component in COMPONENTS if start.is_dir() else ():
+        read = component.read(start)
+        tied = {TIED: read[SHARED]} if SHARED in read else {}
+        networks[component.folder].load_state_dict(read | tied)
+    return networks
 
 
 def _networks(seed: int) -> dict[str, Any]:

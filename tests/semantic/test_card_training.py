@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from toys import loop, sdxl, sdxl_card, sizes, stock, text, wan, wan_card
 from toys.__main__ import train
@@ -21,9 +22,11 @@ from toys.raster import paint, table
 from toys.sheet import write_grid, write_strips
 from toys.text import Texts
 from toys.train_sdxl import Reader
+from toys.train_wan import flow_loss
 from toys.train_words import FACTS
 from toys.world import COLOURS, MOTIONS, any_wish, draw, fill
 from workers.engines.sdxl.load import tokenizers
+from workers.tiny.wan import FOLDER
 
 
 @pytest.fixture
@@ -52,6 +55,42 @@ def test_clips_of_the_stock_make_weights_that_the_engine_loads(small_stock, tmp_
     train(out=tmp_path / "weights", work=tmp_path, device="cpu", minutes=None, only=["wan"], seed=0)
     engine = wan_engine(tmp_path / "weights", tmp_path)
     assert clip(engine, Case("a red circle moving up", None, 0), steps=2, frames=9).shape == (9, 80, 48, 3)
+
+
+def test_training_goes_on_from_a_video_model_in_the_folder_of_checkpoints(tmp_path):
+    known, tokens = wan._networks(seed=1), tmp_path / "tokens"
+    tokens.mkdir()
+    wan.export({**known, "tokenizer": tokens}, tmp_path)
+    begun = wan._begun(tmp_path / FOLDER, seed=0)
+    for name, network in begun.items():
+        for had, has in zip(known[name].parameters(), network.parameters(), strict=True):
+            assert torch.equal(had.bfloat16(), has.bfloat16())
+
+
+class Numbers(TorchFunctionMode):
+    """Collects what moves a number between the host and a tensor, which spoils a card's recording."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved: list[str] = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = function.__name__
+        written = name == "__setitem__" and not isinstance(args[2], torch.Tensor)
+        if written or name in ("item", "tolist", "tensor", "as_tensor", "from_numpy", "nonzero", "__bool__"):
+            self.moved.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_step_of_the_video_denoiser_moves_no_number_between_host_and_card(tmp_path, guided):
+    networks = wan._networks(seed=0)
+    listener = wan_card.Listener(networks["text_encoder"], wan._tokenizer(tmp_path, seed=0), "cpu")
+    loss = flow_loss(networks["transformer"], listener, guided=guided)
+    clip, each = torch.zeros(2, 16, 3, 4, 4), torch.ones(2)
+    with Numbers() as numbers:
+        loss(torch.zeros(2, 9, 48), clip, each, clip, each).backward()
+    assert numbers.moved == []
 
 
 def test_torch_paints_what_numpy_draws():
