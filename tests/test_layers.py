@@ -14,7 +14,7 @@ FILES = sorted(ROOT.glob("workers/**/*.py"))
 PACKAGES = {"workers", *(f"workers.{folder.parent.name}" for folder in ROOT.glob("workers/*/__init__.py"))}
 
 LAYERS = {
-    "0": "records crash fence errors claim job loras payload resolve watch "
+    "0": "records garbage crash fence errors claim job loras payload resolve watch "
     "references.guide references.character delivery.verdict",
     "1": "settings tables known logs stop estimates prompting delivery.report safety.scorer safety.staged safety.veil "
     "supervision.environment supervision.heartbeat supervision.wear supervision.ledger",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.loaders import StableDiffusionXLLoraLoaderMixin  # here: once the workers run, they hide peft from it
 from offline import offline
 from safetensors.torch import save_file
 from sdxl_support import PARAMS
@@ -196,7 +197,7 @@ def test_a_clip_between_given_frames_wears_the_lora_too(video: WanEngine) -> Non
     assert (frames(video, **wishes) == plain).all()
 
 
-def fused_by_peft(pipeline: Any, tensors: Tensors, strength: float) -> Tensors:
+def fused_by_peft(pipeline: StableDiffusionXLLoraLoaderMixin, tensors: Tensors, strength: float) -> Tensors:
     pipeline.load_lora_weights(dict(tensors), adapter_name="one")
     pipeline.fuse_lora(lora_scale=strength, adapter_names=["one"])
     pipeline.unload_lora_weights()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from workers import claiming, estimates, logs
+from workers import claiming, estimates, garbage, logs
 from workers.card import gpu
 from workers.card.turn import NoTurn, Turn
 from workers.claiming import Claimer
@@ -91,6 +91,7 @@ def _open_logs(settings: Settings, name: str) -> None:
 
 def run_worker(name: str) -> NoReturn:
     """One worker process, from its settings to its exit code. Main thread only."""
+    garbage.search_seldom()
     os.environ.update(gpu.GROW_IN_PLACE | os.environ)  # torch reads it when it is imported
     try:
         settings = prepare([name], name)
@@ -155,6 +156,7 @@ def _work(name: str, settings: Settings, stop: Stop) -> int:
         wear=_wear(settings),
         expected=Estimates(heartbeat.run_dir() / estimates.FILE),
         measure=_meter(name, settings, turn),
+        settle=garbage.keep_what_is_there,
     )
     worker = Worker(place)
     leases.start(each_second(heartbeat.path_of(name), stop, _vitals(worker, place, turn, budget, settings)))

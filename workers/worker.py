@@ -44,6 +44,7 @@ class Workplace:
     """All that a worker works with, put together in `kinds.py`. Durations in seconds.
 
     `expected` says how long the phases of such jobs usually take, `measure` what the present job cost beside time.
+    `settle` is called once, when everything is loaded.
     """
 
     maker: Maker
@@ -60,6 +61,7 @@ class Workplace:
     wear: Wear = field(default_factory=Wear)
     expected: Callable[[str], Mapping[str, float]] = lambda _type: {}
     measure: Callable[[], Mapping[str, Any]] = dict
+    settle: Callable[[], None] = lambda: None
 
 
 class Worker:
@@ -99,6 +101,7 @@ class Worker:
                 crash.point("loading")
                 with self._at.turn.held(self.watch):
                     model.warm_up(self.watch)
+        self._at.settle()
         self._at.wear.begin()
         self.between = "idle"
         log.info("ready", kind=maker.kind, model=maker.engine.model_name, **spent(self.watch.timings))

@@ -21,7 +21,9 @@ def quiet_libraries() -> None:
     are first imported.
 
     At their default verbosity they print the part of a prompt that they cut. The package invisible-watermark is here
-    for its weights only; diffusers would import it, and it lacks what it needs for that.
+    for its weights only; diffusers would import it, and it lacks what it needs for that. What else they would import
+    and nothing here uses, takes a quarter of all that is imported: adapters of peft, and of scipy what solvers and
+    losses take that are never chosen.
     """
     os.environ.update(
         HF_HUB_OFFLINE="1",
@@ -33,7 +35,9 @@ def quiet_libraries() -> None:
     import diffusers.utils.logging
     import transformers.utils.logging
 
-    diffusers.utils.import_utils._invisible_watermark_available = False
+    found = diffusers.utils.import_utils
+    found._invisible_watermark_available = found._peft_available = found._scipy_available = False
+    transformers.utils.is_scipy_available = lambda: False
 
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()

@@ -1,0 +1,42 @@
+"""A start imports what is used and no more, and is not held up by Python's search for garbage."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers import garbage
+
+ROOT = Path(__file__).resolve().parent.parent
+UNUSED = ("peft", "imwatermark", "scipy.stats", "scipy.optimize")
+STARTED = f"""
+import json, sys
+from workers.card import loader
+from workers.engines.{{engine}} import LIBRARIES
+loader.load([], "cpu", None, None, LIBRARIES)
+print(json.dumps([name for name in {UNUSED} if name in sys.modules]))
+"""
+
+
+def printed(code: str) -> object:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.pipelines
+@pytest.mark.parametrize("engine", ["sdxl.load", "wan.pipeline"])
+def test_what_no_engine_uses_is_not_imported(engine: str) -> None:
+    assert printed(STARTED.format(engine=engine)) == []
+
+
+def test_a_process_that_settled_looks_no_further_at_what_is_there_and_on_as_usual() -> None:
+    code = "import gc, json; from workers import garbage; garbage.search_seldom(); seldom = gc.get_threshold()[0];"
+    code += (
+        "garbage.keep_what_is_there(); print(json.dumps([seldom, gc.get_freeze_count() > 1000, gc.get_threshold()]))"
+    )
+    assert printed(code) == [garbage.AT_START, True, list(gc.get_threshold())]
