@@ -51,7 +51,9 @@ def test_a_new_supervisor_begins_with_empty_files_of_its_own_slots(counting):
 
 def test_what_alerts_ask_for_is_there_before_the_first_time(counting):
     _, read = counting
-    events.EventCounter("wan")
+    events.EventCounter("wan", ["image_fast"])
+    ends = ("completed", "failed")
+    assert {read("ourvidz_jobs_total", kind="wan", type="image_fast", status=each) for each in ends} == {0}
     assert read("ourvidz_dead_total", kind="wan") == 0
     assert {read("ourvidz_callback_failures_total", kind="wan", answer=each) for each in ("denied", "mismatch")} == {0}
     assert read("ourvidz_lease_losses_total", kind="wan", phase="denoise") == 0

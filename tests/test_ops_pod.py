@@ -200,6 +200,14 @@ def test_whoever_looks_sees_the_job_at_work_and_how_far_it_is(seen):
     assert seen.status["working"]["queues"][0]["oldest"] > 0
 
 
+def test_a_type_that_was_never_asked_for_counts_none(seen):
+    for moment in ("working", "done"):
+        assert (
+            "ourvidz_jobs_total",
+            frozenset({"kind": "wan", "type": "video_high", "status": "failed"}.items()),
+        ) in seen.metrics[moment]
+
+
 def test_jobs_count_by_type_and_how_they_ended(seen):
     for status in ("completed", "failed"):
         assert seen.count("done", "ourvidz_jobs_total", kind="wan", type="image_fast", status=status) == 1

@@ -49,7 +49,7 @@ from workers.supervision.process import take_lock
 from workers.supervision.pulse import Vitals, each_second
 from workers.supervision.slot import UNREACHABLE
 from workers.supervision.wear import GIB, Ceilings, Wear, memory
-from workers.tables import load_models
+from workers.tables import load_models, load_presets
 from workers.volume import models_of
 from workers.worker import Worker, Workplace
 
@@ -82,7 +82,7 @@ def _open_logs(settings: Settings, name: str) -> None:
             level=settings.log_level,
             secrets=settings.secrets,
             file=file,
-            counters=counter_for(name),
+            counters=counter_for(name, (preset.type for preset in load_presets().values() if preset.kind == name)),
         )
     except OSError as error:
         raise Misconfigured([f"LOG_DIR: {file} cannot be written: {error.strerror}."], exit_code=WRONG_VALUE) from None

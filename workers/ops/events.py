@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -76,9 +76,10 @@ def forget_live(folder: Path, slot: str) -> None:
 
 
 class EventCounter:
-    """A step of the log's processing that changes nothing. `name` is the slot's; VARIABLE must be set."""
+    """A step of the log's processing that changes nothing. `name` is the slot's, `types` its jobs'; VARIABLE
+    must be set."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, types: Iterable[str] = ()) -> None:
         values.ValueClass = values.MultiProcessValue(lambda: name)
         own = ("kind",)
         self._name = name
@@ -86,7 +87,8 @@ class EventCounter:
         self._counters = {
             metric: Counter(metric, text, (*own, *labels), registry=None) for metric, (text, labels) in COUNTERS.items()
         }
-        for metric, rows in ZEROS.items():
+        jobs = {"ourvidz_jobs": [(job_type, status) for job_type in types for status in ("completed", "failed")]}
+        for metric, rows in {**ZEROS, **jobs}.items():
             for labels in rows:
                 self._counters[metric].labels(name, *labels)
         self._phases = Histogram(
@@ -117,6 +119,6 @@ class EventCounter:
                 self._phases.labels(self._name, str(event.get("type")), field.removesuffix("_s")).observe(seconds)
 
 
-def counter_for(name: str) -> list[EventCounter]:
+def counter_for(name: str, types: Iterable[str] = ()) -> list[EventCounter]:
     """What this process counts with: nothing where nobody would read it."""
-    return [EventCounter(name)] if os.environ.get(VARIABLE) else []
+    return [EventCounter(name, types)] if os.environ.get(VARIABLE) else []
