@@ -5,6 +5,7 @@ It runs inside the supervisor, so nothing that a request does or suffers may rea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -22,6 +23,8 @@ PATIENCE = 15.0
 """Seconds that a client may take to send or to receive something."""
 
 MOST_BODY = 65_536
+MOST_FORGOTTEN = 1 << 20
+LINGER = 2.0
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -128,6 +131,7 @@ def _answer(handler: BaseHTTPRequestHandler, app: App) -> None:
     if body is None:
         handler.close_connection = True
         _send(handler, problem(413, f"A body of at most {MOST_BODY} bytes and a Content-Length are needed."))
+        _linger(handler.connection)
         return
     parts = urlsplit(handler.path)
     request = Request(
@@ -153,18 +157,29 @@ def _body(handler: BaseHTTPRequestHandler) -> bytes | None:
     return handler.rfile.read(int(length))
 
 
+def _linger(line: socket.socket) -> None:
+    """Whoever still sends when the line is cut loses the answer: take some more of it, and forget it."""
+    line.settimeout(LINGER)
+    line.shutdown(socket.SHUT_WR)
+    left = MOST_FORGOTTEN
+    with contextlib.suppress(OSError):
+        while left > 0 and (taken := line.recv(MOST_BODY)):
+            left -= len(taken)
+
+
 def _send(handler: BaseHTTPRequestHandler, response: Response) -> None:
     handler.send_response(response.status)
     for name, value in {**HEADERS, "Content-Type": response.content_type, **response.headers}.items():
         handler.send_header(name, value)
+    if handler.close_connection or response.pieces is not None:
+        handler.close_connection = True
+        handler.send_header("Connection", "close")
     if response.pieces is None:
         handler.send_header("Content-Length", str(len(response.body)))
         handler.end_headers()
         if handler.command != "HEAD":
             handler.wfile.write(response.body)
         return
-    handler.close_connection = True
-    handler.send_header("Connection", "close")
     handler.end_headers()
     if handler.command != "HEAD":
         _stream(handler, response.pieces)
