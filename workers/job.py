@@ -31,10 +31,6 @@ class Lora:
     strength: float
 
 
-ALWAYS = (0.0, 1.0)
-"""From the first step to the last."""
-
-
 @dataclass(frozen=True, slots=True)
 class Turbo:
     """Time saved at the price of other pixels, where a preset's table has it `on`.
@@ -47,17 +43,13 @@ class Turbo:
     """
 
     on: bool = False
-    guided: tuple[float, float] = ALWAYS
+    guided: tuple[float, float] = (0.0, 1.0)
     reuse: float = 0.0
     precision: Literal["fp8"] | None = None
     steps: int | None = None
     guidance: float | None = None
     solver: str | None = None
     lora: Lora | None = None
-
-    @property
-    def guides_always(self) -> bool:
-        return self.guided == ALWAYS
 
     def guides(self, step: int, steps: int) -> bool:
         """Whether the negative prompt counts in this step, the first being 0."""

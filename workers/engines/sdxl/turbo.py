@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from workers.job import Turbo
 from workers.references.guide import skipped
 
 if TYPE_CHECKING:
     import torch
 
-    from workers.job import SamplingParams, Turbo
+    from workers.job import SamplingParams
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def partly(unet: Any, params: SamplingParams) -> Iterator[None]:
     """For one guided job: in some of its steps the denoiser reads the prompt alone, for half of the work. Not while it
     is shown a picture, which is in both halves of its batch."""
     guide, forward = params.guide, unet.forward
-    if params.guidance <= 1 or params.turbo.guides_always or (guide and guide.use != "start"):
+    if params.guidance <= 1 or params.turbo.guided == Turbo().guided or (guide and guide.use != "start"):
         yield
         return
     steps = params.steps - (skipped(params.steps, guide.change) if guide else 0)
