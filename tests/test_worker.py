@@ -58,6 +58,13 @@ def test_nothing_is_loaded_per_job(bench):
     assert at.engine.loads == 1
 
 
+def test_a_worker_settles_once_when_everything_is_loaded(bench):
+    at = bench()
+    at.push(payload(), payload())
+    at.ends(2)
+    assert at.settled == [1]
+
+
 def test_an_idle_worker_makes_ready_what_a_job_had_to_do_without(bench):
     at = bench()
     at.engine.unrehearsed = True

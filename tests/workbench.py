@@ -69,6 +69,7 @@ class Bench:
     guards: Guards | None = None
     sign: Sign = sign
     exit_code: int | None = None
+    settled: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.stop = Stop()
@@ -104,6 +105,7 @@ class Bench:
                 poll=0.05,
                 grace=self.grace,
                 step_limit=20.0,
+                settle=lambda: self.settled.append(self.engine.loads),
             )
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
