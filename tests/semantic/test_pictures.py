@@ -109,8 +109,8 @@ def test_words_that_are_cut_off_are_not_seen(sdxl, monkeypatch):
 
 def test_weights_move_the_picture_towards_the_heavier_word(drawn):
     heavier = {
-        "red": "a (red:1.5) (blue:0.3) circle on a white background",
-        "blue": "a (red:0.3) (blue:1.5) circle on a white background",
+        "red": "a white circle, (red background:1.5), (blue background:0.3)",
+        "blue": "a white circle, (red background:0.3), (blue background:1.5)",
     }
     redder = [redness(drawn(heavier["red"], seed)) > redness(drawn(heavier["blue"], seed)) for seed in MORE_SEEDS]
     assert np.mean(redder) >= SAID["weights"]["least"]
