@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bench.qwen import TRUE
-from workers.card.loader import DTYPES
+from workers.card.stored import DTYPES
 from workers.engines.qwen.snapshot import find_snapshot
 from workers.engines.wan import originals
 from workers.engines.wan.convert import kept_in_fp32

@@ -32,17 +32,7 @@ STARTS = ("first", "again", "cold", "plain")
 GOALS = {"sdxl": 8, "wan": 15, "qwen": 10}
 """Seconds to ready, files in the page cache, compiled code kept, on an H200."""
 
-COLUMNS = (
-    "model, start",
-    "GB",
-    "python, torch, card",
-    "reading",
-    "GB/s",
-    "libraries, building",
-    "fusing",
-    "warm-up",
-    "ready",
-)
+HEAD = "| model, start | GB | python, torch, card | reading | GB/s | libraries, building | fusing | warm-up | ready |"
 
 
 def start(model: str, how: str, home: Path, asked: argparse.Namespace) -> dict[str, Any] | None:
@@ -51,9 +41,18 @@ def start(model: str, how: str, home: Path, asked: argparse.Namespace) -> dict[s
     command += ["--cache", str(asked.cache), "--began", str(time.monotonic())]
     if asked.profile:
         command += ["--profile", str(asked.profile)]
-    environment = {**gpu.GROW_IN_PLACE, **os.environ, **KEEP_BYTECODE}
+    environment = {**gpu.GROW_IN_PLACE, **os.environ, **bytecode_kept(asked.cache)}
     done = subprocess.run(command + ["--small"] * asked.small, env=environment, stdout=subprocess.PIPE, text=True)
     return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
+
+
+def bytecode_kept(cache: Path) -> dict[str, str]:
+    """Beside the libraries, as their installer leaves it; in the cache where nobody may write there."""
+    import torch
+
+    if os.access(Path(torch.__file__).parent, os.W_OK):
+        return KEEP_BYTECODE
+    return {**KEEP_BYTECODE, "PYTHONPYCACHEPREFIX": str(cache / "bytecode")}
 
 
 def row(model: str, how: str, facts: dict[str, Any] | None) -> str:
@@ -207,7 +206,7 @@ def table(asked: argparse.Namespace) -> None:
     asked.small = not gpu.on_card(device)
     weights = "small weights: the figures show only that it runs" if asked.small else "seconds by phase"
     say(f"{gpu.card_name(device)}, torch {torch.__version__}, {os.cpu_count()} cores; {weights}.", "")
-    say("| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|")
+    say(HEAD, "|---" * (HEAD.count("|") - 1) + "|")
     for model in asked.models:
         home = checkpoints.ready(model, asked.folder, device, small=asked.small)
         gpu.empty()
