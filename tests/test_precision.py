@@ -16,6 +16,7 @@ from workers.kinds import KINDS, Catalogue
 from workers.prompting.rules import load_rules
 from workers.resolve import fitting, resolve
 from workers.tables import eight_bits, load_models, load_presets
+from workers.tiny import qwen as tiny_qwen
 
 PRESETS = load_presets()
 ON = replace(PRESETS["video_fast"], turbo=EIGHT_BITS)
@@ -66,6 +67,7 @@ def test_a_device_without_them_refuses_to_start_and_names_the_preset():
 
 def test_the_engine_is_made_ready_for_them_where_a_preset_wants_them(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (9, 0))
+    tiny_qwen.write(settings(tmp_path).huggingface)
     deployment = Catalogue(settings(tmp_path), {"video_fast": ON}, load_models(), load_rules(), "cuda")
     assert KINDS["wan"].engine(deployment)._eight_bits
     assert not KINDS["wan"].engine(replace(deployment, presets=PRESETS))._eight_bits
