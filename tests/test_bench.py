@@ -114,7 +114,7 @@ def test_a_start_with_random_weights_is_measured_by_phase(random_weights: Callab
     assert facts["process"] >= 1
     assert facts["ready"] == pytest.approx(sum(facts[phase] for phase in phases), abs=0.01)
     row = cells(loading.row(model, "again", facts))
-    assert len(row) == len(loading.COLUMNS)
+    assert len(row) == len(cells(loading.HEAD))
     assert row[0] == f"{model}, again"
 
 
