@@ -29,10 +29,10 @@ def test_small_models_lie_where_real_ones_would_and_pass_the_check(small_volume)
     assert "snapshots/" in result.stdout
 
 
-def test_the_manifest_shrinks_sdxl_to_64_and_wan_to_64_by_112(small_volume):
+def test_the_manifest_shrinks_sdxl_to_64_and_wan_to_48_by_80(small_volume):
     presets = load_presets()
     assert size_on(small_volume, presets["sdxl_image_fast"]) == (64, 64)
-    assert size_on(small_volume, presets["video_high"]) == (64, 112)
+    assert size_on(small_volume, presets["video_high"]) == (48, 80)
 
 
 def test_trained_models_are_copied_and_the_others_made_of_random_numbers(small_volume, tmp_path, monkeypatch):

@@ -33,3 +33,4 @@ def test_words_outside_the_world_share_one_vector():
 
 def test_the_manifest_says_how_small_the_models_are():
     assert size_scale(WEIGHTS, "sdxl") == 0.0625
+    assert size_scale(WEIGHTS, "wan") == 0.1
