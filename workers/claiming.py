@@ -59,7 +59,6 @@ class _Ahead(threading.Thread):
         self._queue = queue
         self.token, self.asked = secrets.token_hex(16), time.monotonic()
         self.reply: ClaimReply | None = None
-        self.start()
 
     def run(self) -> None:
         with suppress(Unreachable):
@@ -94,7 +93,8 @@ class Claimer:
     def look_ahead(self) -> None:
         """Ask for the next job already, if one waited when the last one came. Returns at once."""
         if self.sight and self.sight.waiting and self._ahead is None:
-            self._ahead = _Ahead(self._queue)
+            self._ahead = _Ahead(self._queue)  # told to the supervisor before the claim can be there
+            self._ahead.start()
 
     def give_back(self) -> None:
         """Release what was claimed ahead, if the queue answers soon; else its lease ends."""

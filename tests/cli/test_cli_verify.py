@@ -14,7 +14,7 @@ from terminal import call
 from bench.pictures import rich
 from workers import media
 from workers.job import Output
-from workers.provenance.chain import Keys, keys_in
+from workers.provenance.chain import MARK_KEY, Keys, keys_in
 from workers.provenance.credentials import Claims, sign
 from workers.provenance.signers import LocalSigner
 from workers.provenance.watermark import Watermark
@@ -37,7 +37,9 @@ class Volume:
     def __init__(self, folder: Path) -> None:
         self.folder, self.audit = folder, folder / "audit"
         self.audit.mkdir()
-        self.keys, _ = keys_in(folder / "provenance"), keys_in(folder / "others")
+        keys_in(folder / "provenance"), keys_in(folder / "others")
+        (folder / "provenance" / MARK_KEY).write_text("5a" * 32)  # of a small picture not every mark outlives a copy
+        self.keys = keys_in(folder / "provenance")
         frames = marked(self.keys)
         self.file = delivered(folder, 0, frames, self.keys)
         self.small = delivered(folder, 1, rich(4, (64, 64))[None], self.keys)
