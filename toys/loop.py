@@ -56,11 +56,6 @@ def load_plans(device: str) -> dict[str, Plan]:
     return {name: Plan(name, **table) for name, table in tables.items()}
 
 
-def on_card(device: str) -> bool:
-    """Whether pictures and words are kept in a stock on the device, or drawn for each batch."""
-    return device.startswith("cuda")
-
-
 def within(minutes: float, plans: Mapping[str, Plan]) -> dict[str, Plan]:
     """Stages that are through together in these minutes from now, whatever comes between them: each has its part by
     the minutes of its plan, or else by what it does in steps and examples."""

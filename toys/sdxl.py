@@ -10,7 +10,7 @@ from typing import Any
 
 from toys import sizes
 from toys.fillers import fillers
-from toys.loop import Feed, Loss, Plan, Report, Task, fit, on_card
+from toys.loop import Feed, Loss, Plan, Report, Task, fit
 from toys.sdxl_card import CardFeeds
 from toys.sdxl_drawn import DrawnFeeds
 from toys.sizes import SDXL_SIDE
@@ -18,6 +18,7 @@ from toys.text import Texts
 from toys.train_sdxl import GUIDANCE, Reader, decoder_loss, denoiser_loss, hearing
 from toys.train_vae import vae_loss
 from toys.train_words import heads, words_loss
+from workers.card import gpu
 from workers.engines.sdxl.load import tokenizers
 from workers.tiny import sdxl as tiny
 
@@ -87,7 +88,7 @@ def _networks(seed: int) -> tuple[dict[str, Any], Texts]:
 
 
 def _feeds(networks: Mapping[str, Any], reader: Reader, device: str, seed: int, folder: Path) -> Any:
-    if on_card(device):
+    if gpu.on_card(device):
         return CardFeeds(networks, reader, device, seed)
     return DrawnFeeds(networks, reader, device, seed, folder)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workers.card import gpu
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -26,7 +28,7 @@ def quicken(device: str) -> None:
     """On a card: matrix products in TF32, and convolutions by whichever kernel was the fastest in a rehearsal."""
     import torch
 
-    if device.startswith("cuda"):
+    if gpu.on_card(device):
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
 

@@ -10,13 +10,14 @@ from typing import Any
 from toys import sizes
 from toys.bearings import orient
 from toys.fillers import Fillers, fillers
-from toys.loop import Feed, Loss, Plan, Report, Task, fit, on_card
+from toys.loop import Feed, Loss, Plan, Report, Task, fit
 from toys.train_clips import awake, decoder_loss, still_loss
 from toys.train_qwen import exchange
 from toys.train_wan import Listener, hearing
 from toys.train_words import heads, words_loss
 from toys.wan_card import CardFeeds
 from toys.wan_drawn import DrawnFeeds
+from workers.card import gpu
 from workers.engines.wan.originals import COMPONENTS, SHARED, TIED, TOKENIZER
 from workers.tiny import wan as tiny
 
@@ -89,7 +90,7 @@ def _networks(seed: int) -> dict[str, Any]:
 
 def _feeds(vae: Any, listener: Listener, seed: int, folder: Path) -> Any:
     known: Mapping[str, Fillers] = {"video": fillers("wan", "video"), "image": fillers("wan", "image")}
-    if on_card(listener.device):
+    if gpu.on_card(listener.device):
         return CardFeeds(vae, listener, known, seed)
     return DrawnFeeds(vae, listener, known, seed, folder)
 
