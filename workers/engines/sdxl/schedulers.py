@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from workers.engines import rehearsal
 from workers.errors import Rejected
 from workers.references.guide import skipped
 
@@ -62,8 +63,13 @@ class Solvers:
 
     def _plan(self, solver: str, steps: int, left_out: int) -> Plan:
         scheduler = self.theirs(solver, steps, left_out)
-        timesteps, first_scale = scheduler.timesteps[left_out:], scheduler.init_noise_sigma
-        return Plan(timesteps, first_scale if not left_out else 1.0, *_rehearsed(scheduler, timesteps))
+        timesteps, scales = scheduler.timesteps[left_out:], []
+        first_scale = 1.0 if left_out else scheduler.init_noise_sigma
+
+        def note_scale(unit: torch.Tensor, time: torch.Tensor) -> None:
+            scales.append(float(scheduler.scale_model_input(unit, time)[0, 0]))
+
+        return Plan(timesteps, first_scale, scales, rehearsal.weights(scheduler, timesteps, note_scale))
 
 
 class LinearScheduler:
@@ -114,16 +120,3 @@ class LinearScheduler:
         known = self._known[: self._step + 1].flatten(1).float()
         weights = self._weights[self._step - 1, : self._step + 1]
         return ((weights @ known).view(latents.shape).to(latents.dtype),)
-
-
-def _rehearsed(scheduler: Any, timesteps: torch.Tensor) -> tuple[list[float], torch.Tensor]:
-    """By what each step scales its input, and its weights: of the first latents, then of each output so far."""
-    import torch
-
-    units = torch.eye(1 + len(timesteps), dtype=torch.float64)
-    latents, scales, weights = units[:1], [], []
-    for i, timestep in enumerate(timesteps):
-        scales.append(float(scheduler.scale_model_input(units[:1], timestep)[0, 0]))
-        latents = scheduler.step(units[i + 1 : i + 2], timestep, latents, return_dict=False)[0]
-        weights.append(latents[0])
-    return scales, torch.stack(weights).float()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workers.engines import rehearsal
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -43,13 +45,5 @@ class Table:
 
 
 def solve(scheduler: Any, device: str) -> Table:
-    """Let a scheduler, whose timesteps and beginning are set, work on unit vectors: it is linear and draws no noise of
-    its own."""
-    import torch
-
-    units = torch.eye(len(scheduler.timesteps) + 1, dtype=torch.float64).unsqueeze(1)
-    latents, rows = units[0], []
-    for unit, time in zip(units[1:], scheduler.timesteps, strict=True):
-        latents = scheduler.step(unit, time, latents, return_dict=False)[0]
-        rows.append(latents[0])
-    return Table(scheduler.timesteps.to(device), torch.stack(rows).to(device, torch.float32))
+    """Of a scheduler whose timesteps and beginning are set."""
+    return Table(scheduler.timesteps.to(device), rehearsal.weights(scheduler, scheduler.timesteps).to(device))
