@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from toy_facts import MEASURED
 
+from bench.frame import psnr
 from toys.__main__ import WEIGHTS
 from toys.detect import grants, look, motion
 from toys.measure import CLIP, STILL, cases, clip, share, wan_engine
 from toys.measure_all import LOOKED_AT, goes
-from workers.job import Output
+from workers.job import Output, Turbo
 from workers.making.flaws import find
+from workers.tables import load_presets
 
 SAID = MEASURED["clips"]
 
@@ -32,6 +35,17 @@ def test_things_move_in_their_colours_as_asked_and_not_as_another_prompt_asks(wa
     assert np.mean(list(map(goes, ways, clips))) >= SAID["motion"]["least"]
     assert np.mean([motion(frames) == way for frames, way in zip(clips, others, strict=True)]) < SAID["motion"]["least"]
     assert np.mean([grants(wanted, look(frame)) for wanted, frame in frames]) >= SAID["colours"]["least"]
+
+
+def test_work_that_is_kept_from_step_to_step_moves_no_pixel_far_unless_all_of_it_is_kept(wan):
+    (case,) = cases("motion", 1)
+    kept = load_presets()["video_fast"].turbo.reuse
+    plain, turbo, careless = (
+        clip(wan, case, replace(CLIP, turbo=Turbo(on=True, reuse=least))) for least in (0.0, kept, 10.0)
+    )
+    assert not (turbo == plain).all(), "some of it was kept"
+    assert psnr(turbo / 255, plain / 255) >= SAID["reuse"]["least"] > psnr(careless / 255, plain / 255)
+    assert goes(case.wanted.motion, turbo)
 
 
 def test_what_stands_still_is_no_frozen_clip(wan):
