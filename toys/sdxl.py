@@ -18,7 +18,7 @@ from toys.text import Texts
 from toys.train_sdxl import GUIDANCE, Reader, decoder_loss, denoiser_loss, hearing
 from toys.train_vae import vae_loss
 from toys.train_words import heads, words_loss
-from workers.card import gpu
+from workers.card.gpu import on_card
 from workers.engines.sdxl.load import tokenizers
 from workers.tiny import sdxl as tiny
 
@@ -88,7 +88,7 @@ def _networks(seed: int) -> tuple[dict[str, Any], Texts]:
 
 
 def _feeds(networks: Mapping[str, Any], reader: Reader, device: str, seed: int, folder: Path) -> Any:
-    if gpu.on_card(device):
+    if on_card(device):
         return CardFeeds(networks, reader, device, seed)
     return DrawnFeeds(networks, reader, device, seed, folder)
 

@@ -17,7 +17,7 @@ from toys.train_wan import Listener, hearing
 from toys.train_words import heads, words_loss
 from toys.wan_card import CardFeeds
 from toys.wan_drawn import DrawnFeeds
-from workers.card import gpu
+from workers.card.gpu import on_card
 from workers.engines.wan.originals import COMPONENTS, SHARED, TIED, TOKENIZER
 from workers.tiny import wan as tiny
 
@@ -90,7 +90,7 @@ def _networks(seed: int) -> dict[str, Any]:
 
 def _feeds(vae: Any, listener: Listener, seed: int, folder: Path) -> Any:
     known: Mapping[str, Fillers] = {"video": fillers("wan", "video"), "image": fillers("wan", "image")}
-    if gpu.on_card(listener.device):
+    if on_card(listener.device):
         return CardFeeds(vae, listener, known, seed)
     return DrawnFeeds(vae, listener, known, seed, folder)
 
