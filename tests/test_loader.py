@@ -68,7 +68,7 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def streamed(*files: Path, dtype: torch.dtype | None = None) -> loader.Tensors:
-    return loader.stream(files, "cpu", lambda name: dtype or MIXED[name].dtype, nothing)
+    return loader.load(files, "cpu", lambda name: dtype or MIXED[name].dtype, nothing)
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -96,9 +96,7 @@ def test_tensors_of_several_files_come_together_and_progress_counts_all_bytes(tm
     save_file({"wide": MIXED["wide"]}, files[0])
     save_file({"half": MIXED["half"]}, files[1])
     told: list[tuple[int, int]] = []
-    arrived = loader.stream(
-        files, "cpu", lambda name: MIXED[name].dtype, lambda done, total: told.append((done, total))
-    )
+    arrived = loader.load(files, "cpu", lambda name: MIXED[name].dtype, lambda done, total: told.append((done, total)))
     assert all(same(arrived[name], MIXED[name]) for name in ("wide", "half"))
     size = sum(file.stat().st_size for file in files)
     assert told[-1] == (size, size)
@@ -123,9 +121,7 @@ def test_small_tensors_travel_together(mixed: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("importing", [[], ["json.loads"]])
 def test_readers_get_the_interpreter_soon_while_libraries_are_imported(mixed: Path, importing: list[str]) -> None:
     usual, seen = sys.getswitchinterval(), []
-    loader.stream(
-        [mixed], "cpu", lambda name: torch.float32, lambda *_: seen.append(sys.getswitchinterval()), importing
-    )
+    loader.load([mixed], "cpu", lambda name: torch.float32, lambda *_: seen.append(sys.getswitchinterval()), importing)
     assert seen[0] == pytest.approx(loader.WAIT if importing else usual)
     assert sys.getswitchinterval() == usual
 
@@ -135,7 +131,7 @@ def test_reading_ends_when_told_to_and_leaves_no_thread_behind(mixed: Path) -> N
         raise Interrupted
 
     with pytest.raises(Interrupted):
-        loader.stream([mixed], "cpu", lambda name: torch.float32, stop)
+        loader.load([mixed], "cpu", lambda name: torch.float32, stop)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
 
 
@@ -251,7 +247,6 @@ def test_models_are_what_their_libraries_load_bit_for_bit(
         dtype = half
         monkeypatch.setattr(loader.gpu, "dtype_for", lambda device, half: dtype)
         monkeypatch.setattr("workers.engines.qwen.engine.dtype_for", lambda device, half: dtype)
-        monkeypatch.setattr(loader, "load", loader.stream)
     ours, library = networks(tmp_path)
     for part, theirs in library(dtype).items():
         expected, found = tensors_of(theirs), tensors_of(ours[part])

@@ -1,7 +1,7 @@
 """Weight files become tensors on the device.
 
-On a card, several threads read blocks into pinned memory, and each block is copied while the next ones are read: with
-the files in the page cache, the copies are what takes the time. Elsewhere the files are mapped.
+Several threads read blocks into host memory, pinned for a card, and each block is copied while the next ones are read:
+with the files in the page cache, the copies are what takes the time.
 
 Another thread imports libraries meanwhile. Whoever leaves the interpreter, as each read and each operation of torch
 does, gets it back from that thread only after a while. So a block holds as many tensors as fit, takes a few operations
@@ -54,28 +54,13 @@ def load(
     """Every tensor of safetensors files by its name; those of real numbers in the dtype that is given for it. What is
     named in `importing` ("library.Class") is imported when they are there.
 
-    Raises `Misconfigured` for a file that is not whole.
+    Takes no more of the device than the tensors, and a few blocks while it lasts: each tensor has memory of its own,
+    which is free again when the tensor is replaced. Raises `Misconfigured` for a file that is not whole.
     """
-    paths, tell = list(files), _Pace(moved).moved
-    if gpu.on_card(device):
-        return stream(paths, device, dtype, tell, importing)
-    with _imported(importing):
-        weights.read_ahead(paths, tell)
-    return _mapped(paths, dtype)
-
-
-def stream(
-    files: Sequence[Path],
-    device: str,
-    dtype: Callable[[str], torch.dtype],
-    moved: Moved,
-    importing: Sequence[str] = (),
-) -> Tensors:
-    """As `load` on a card, on any device. Takes no more of it than the tensors, and a few blocks while it lasts: each
-    tensor has memory of its own, which is free again when the tensor is replaced."""
     import torch
 
-    stored = {name: place for path in files for name, place in stored_in(path).items()}
+    paths, tell = list(files), _Pace(moved).moved
+    stored = {name: place for path in paths for name, place in stored_in(path).items()}
     tensors = {
         name: torch.empty(
             place.shape, dtype=dtype(name) if place.dtype.is_floating_point else place.dtype, device=device
@@ -83,9 +68,9 @@ def stream(
         for name, place in stored.items()
     }
     blocks = list(_blocks(stored, tensors))
-    total = sum(path.stat().st_size for path in files)
+    total = sum(path.stat().st_size for path in paths)
     with _imported(importing):
-        _move(blocks, device, lambda left: moved(total - left, total))
+        _move(blocks, device, lambda left: tell(total - left, total))
     return tensors
 
 
@@ -239,10 +224,3 @@ class _Pace:
         seconds = max(time.monotonic() - self._began, 1e-6)
         gb = self._done / 1e9
         return {"gb": round(gb, 2), "seconds": round(seconds, 2), "gb_per_s": round(gb / seconds, 2)}
-
-
-def _mapped(paths: Iterable[Path], dtype: Callable[[str], torch.dtype]) -> Tensors:
-    from safetensors.torch import load_file
-
-    tensors = {name: tensor for path in paths for name, tensor in load_file(path).items()}
-    return {name: t.to(dtype(name)) if t.is_floating_point() else t for name, t in tensors.items()}
