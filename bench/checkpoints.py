@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from bench.qwen import TRUE
+from workers.card import weights
 from workers.card.stored import DTYPES
 from workers.engines.qwen.snapshot import find_snapshot
 from workers.engines.wan import originals
@@ -127,5 +128,6 @@ def evict(home: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def size(home: Path) -> int:
-    return sum(path.stat().st_size for path in home.rglob("*.safetensors"))
+def fetch(home: Path) -> None:
+    """Into the page cache with all weights of a folder."""
+    weights.read_ahead(home.rglob("*.safetensors"), lambda done, total: None)

@@ -1,10 +1,10 @@
 """From the start of a process to a model that is ready for jobs, by phase: `python -m bench.loading`.
 
 Every start is a process of its own, which loads a checkpoint of the true size with random weights out of `--folder`:
-`first` with nothing compiled, `again` with what that kept, both with the files in the page cache; `cold` after they
-were put out of it (posix_fadvise), so that they come from the disk, and without warming up; `plain` as `cold` is, but
-out of the page cache and by what the libraries offer for loading. Without a card, or with `--small`, small weights
-stand in.
+`first` with nothing compiled, `again` with what that kept, both with the files in the page cache; `throttled` as
+`again`, but no faster than a disk of `--disk-rate` gives them; `cold` after they were put out of the page cache
+(posix_fadvise), so that they come from the disk there is, and without warming up; `plain` as `cold` is, but out of the
+page cache and by what the libraries offer for loading. Without a card, or with `--small`, small weights stand in.
 """
 
 from __future__ import annotations
@@ -21,17 +21,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from workers import garbage
+from bench.disk import MB, throttled
+from bench.phases import measure
 from workers.card import gpu
 from workers.supervision.environment import KEEP_BYTECODE
 
-STARTS = ("first", "again", "cold", "plain")
+STARTS = ("first", "again", "throttled", "cold", "plain")
 GOALS = {"sdxl": 8, "wan": 15, "qwen": 10}
 """Seconds to ready, files in the page cache, compiled code kept, on an H200."""
+NETWORK_VOLUME = 500
+"""MB/s, about."""
 
+THROTTLED = (
+    "throttled: the files are in the page cache, and each block that is read waits for its tokens: one a byte, "
+    "{rate:g} million a second from one bucket for all reading threads, none saved up. GB/s is what came of it."
+)
 HEAD = "| model, start | GB | python, torch, card | reading | GB/s | libraries, building | fusing | warm-up | ready |"
 
 
@@ -39,6 +47,7 @@ def start(model: str, how: str, home: Path, asked: argparse.Namespace) -> dict[s
     """Seconds by phase of a process that starts now; None where it failed."""
     command = [sys.executable, "-m", "bench.loading", "--child", model, "--how", how, "--folder", str(home)]
     command += ["--cache", str(asked.cache), "--began", str(time.monotonic())]
+    command += ["--disk-rate", str(asked.disk_rate)]
     if asked.profile:
         command += ["--profile", str(asked.profile)]
     environment = {**gpu.GROW_IN_PLACE, **os.environ, **bytecode_kept(asked.cache)}
@@ -67,123 +76,6 @@ def row(model: str, how: str, facts: dict[str, Any] | None) -> str:
     return "| " + " | ".join([f"{model}, {how}", *cells, f"**{facts['ready']:.2f}**{goal}"]) + " |"
 
 
-class Laps:
-    """Seconds since the process began, and since the last look."""
-
-    def __init__(self, began: float) -> None:
-        self._began = self._last = began
-
-    def lap(self) -> float:
-        last, self._last = self._last, time.monotonic()
-        return self._last - last
-
-    @property
-    def all(self) -> float:
-        return self._last - self._began
-
-
-def measure(model: str, how: str, home: Path, device: str, cache: Path | None, began: float) -> dict[str, Any]:
-    """A child's whole life."""
-    garbage.search_seldom()
-    import torch
-
-    laps = Laps(began)
-    if gpu.on_card(device):
-        torch.zeros(1, device=device)
-    facts: dict[str, Any] = {"process": laps.lap()}
-    if how == "plain":
-        from bench.plain import PLAIN
-
-        kept = PLAIN[model](home, device)
-        _wait(device)
-        return {**facts, "gb": _gigabytes(kept), "rest": laps.lap(), "ready": laps.all}
-    facts |= _ours(model, how, home, device, cache, laps)
-    garbage.keep_what_is_there()
-    facts["rest"] += laps.lap()
-    return {**facts, "ready": laps.all}
-
-
-def _ours(model: str, how: str, home: Path, device: str, cache: Path | None, laps: Laps) -> dict[str, Any]:
-    from structlog.testing import capture_logs
-
-    from workers.watch import Watch
-
-    made = ENGINES[model](home, device, cache)
-    fused: list[float] = []
-    adopt = made.adopt
-
-    def adopted(*parts: Any) -> None:
-        began = time.monotonic()
-        adopt(*parts)
-        _wait(device)
-        fused.append(time.monotonic() - began)
-
-    made.adopt = adopted
-    with capture_logs() as events:
-        made.load(Watch())
-        _wait(device)
-    read = [event for event in events if event["event"] == "weights read"]
-    facts: dict[str, Any] = {part: sum(event[of] for event in read) for part, of in (("gb", "gb"), ("read", "seconds"))}
-    facts |= {"fuse": fused[0], "rest": laps.lap() - facts["read"] - fused[0]}
-    if how != "cold":
-        facts |= {"shapes": _shapes_warmed_up(made, device) if model == "wan" else [], "warm_up": 0.0}
-        made.warm_up(Watch())
-        _wait(device)
-        facts["warm_up"] = laps.lap()
-    return facts
-
-
-def _shapes_warmed_up(made: Any, device: str) -> list[float]:
-    """Seconds of each shape; warming up afterwards has nothing left to do."""
-    from workers.watch import Watch
-
-    seconds = []
-    shapes, made._warm_up_shapes = made._warm_up_shapes, []
-    for shape in shapes:
-        began = time.monotonic()
-        made._practise(shape, Watch())
-        _wait(device)
-        seconds.append(time.monotonic() - began)
-    return seconds
-
-
-def _sdxl(home: Path, device: str, cache: Path | None) -> Any:
-    from workers.engines.sdxl import SdxlEngine
-    from workers.tiny.sdxl import CHECKPOINT
-
-    return SdxlEngine(home / CHECKPOINT, device=device, cache=cache)
-
-
-def _wan(home: Path, device: str, cache: Path | None) -> Any:
-    from workers.engines.wan import WanEngine
-    from workers.tiny.wan import FOLDER
-
-    width, height, clip = (480, 832, 81) if gpu.on_card(device) else (64, 112, 5)
-    shapes = [(*size, frames) for frames in (1, clip) for size in ((width, height), (height, width))]
-    return WanEngine(home / FOLDER, device=device, cache=cache, warm_up_shapes=shapes)
-
-
-def _qwen(home: Path, device: str, cache: Path | None) -> Any:
-    from workers.engines.qwen.engine import QwenEnhancer
-    from workers.engines.qwen.snapshot import find_snapshot
-    from workers.prompting.rules import load_rules
-
-    snapshot = find_snapshot(home, "instruct")
-    return QwenEnhancer(snapshot, device=device, variant="instruct", rules=load_rules().enhance, cache=cache)
-
-
-ENGINES: dict[str, Callable[[Path, str, Path | None], Any]] = {"sdxl": _sdxl, "wan": _wan, "qwen": _qwen}
-
-
-def _wait(device: str) -> None:
-    if gpu.on_card(device):
-        gpu.synchronize(device)
-
-
-def _gigabytes(models: list[Any]) -> float:
-    return sum(tensor.nbytes for model in models for tensor in model.parameters()) / 1e9
-
-
 def profiled(asked: argparse.Namespace, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `work` gives; where its time went, by function, is left in a file."""
     if asked.profile is None:
@@ -202,6 +94,7 @@ def table(asked: argparse.Namespace) -> None:
     from bench import checkpoints
     from bench.frame import say
 
+    before = {"throttled": checkpoints.fetch, "cold": checkpoints.evict}
     device = "cpu" if asked.small else gpu.pick_device()
     asked.small = not gpu.on_card(device)
     weights = "small weights: the figures show only that it runs" if asked.small else "seconds by phase"
@@ -211,11 +104,12 @@ def table(asked: argparse.Namespace) -> None:
         home = checkpoints.ready(model, asked.folder, device, small=asked.small)
         gpu.empty()
         for how in asked.starts:
-            if how == "cold":
-                checkpoints.evict(home)
+            before.get(how, lambda home: None)(home)
             say(row(model, how, start(model, how, home, asked)))
         if asked.delete:
             shutil.rmtree(home)
+    if "throttled" in asked.starts:
+        say("", THROTTLED.format(rate=asked.disk_rate))
 
 
 def main() -> None:
@@ -225,6 +119,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="where compiled code is kept between runs; default: nowhere")
     parser.add_argument("--models", nargs="*", choices=tuple(GOALS), default=tuple(GOALS))
     parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
+    parser.add_argument("--disk-rate", type=float, default=NETWORK_VOLUME, help="MB/s of throttled starts")
     parser.add_argument("--delete", action="store_true", help="each model's checkpoint after its last start")
     parser.add_argument(
         "--profile", type=Path, help="a folder for where the time goes, by function; it all takes longer"
@@ -236,7 +131,8 @@ def main() -> None:
     if asked.child:
         device = "cpu" if asked.small else "cuda"
         work = functools.partial(measure, asked.child, asked.how, asked.folder, device, asked.cache, asked.began)
-        print(json.dumps(profiled(asked, work)))
+        with throttled(asked.disk_rate * MB) if asked.how == "throttled" else nullcontext():
+            print(json.dumps(profiled(asked, work)))
         return
     with tempfile.TemporaryDirectory() as nowhere:
         asked.folder = asked.folder or Path(nowhere)

@@ -106,16 +106,61 @@ def random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 @pytest.mark.pipelines
 @pytest.mark.parametrize("model", ["sdxl", "wan", "qwen"])
 def test_a_start_with_random_weights_is_measured_by_phase(random_weights: Callable[[str], Path], model: str) -> None:
-    from bench import loading
+    from bench import loading, phases
 
     home = random_weights(model)
-    facts = loading.measure(model, "again", home, "cpu", None, time.monotonic() - 1)
+    facts = phases.measure(model, "again", home, "cpu", None, time.monotonic() - 1)
     phases = ("process", "read", "rest", "fuse", "warm_up")
     assert facts["process"] >= 1
     assert facts["ready"] == pytest.approx(sum(facts[phase] for phase in phases), abs=0.01)
     row = cells(loading.row(model, "again", facts))
     assert len(row) == len(cells(loading.HEAD))
     assert row[0] == f"{model}, again"
+
+
+@pytest.mark.pipelines
+def test_a_throttled_start_shows_that_the_rate_was_held_and_says_how(printed: Callable[..., list[str]]) -> None:
+    lines = printed("bench.loading", "--models", "sdxl", "--starts", "throttled", "--disk-rate", "20")
+    head, _, row = [cells(line) for line in lines if line.startswith("|")]
+    found = dict(zip(head, row, strict=True))
+    assert found["model, start"] == "sdxl, throttled"
+    assert float(found["GB/s"]) <= 0.02 <= float(found["GB"])
+    assert found["warm-up"]
+    assert lines[-1].startswith("throttled: ")
+    assert "20 million a second from one bucket for all reading threads" in lines[-1]
+
+
+def test_a_disk_of_a_known_rate_serves_one_after_the_other_and_saves_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bench import disk
+
+    now = [100.0]
+    monkeypatch.setattr(disk.time, "monotonic", lambda: now[0])
+    bucket = disk.Bucket(rate=10.0)
+    assert [bucket.due(size) for size in (20, 5, 5)] == [102.0, 102.5, 103.0]
+    now[0] = 200.0
+    assert bucket.due(10) == 201.0
+
+
+@pytest.mark.pipelines
+def test_all_readers_together_read_no_faster_than_the_disk_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from bench.disk import throttled
+    from workers.card import loader
+
+    monkeypatch.setattr(loader, "BLOCK", 1000)
+    weights = {"wide": torch.randn(16, 1000)}
+    save_file(weights, tmp_path / "weights")
+    with throttled(rate=320_000):
+        began = time.monotonic()
+        read = loader.load([tmp_path / "weights"], "cpu", lambda name: torch.float32, lambda done, total: None)
+        assert time.monotonic() - began >= 0.2
+    assert torch.equal(read["wide"], weights["wide"])
 
 
 @pytest.mark.pipelines
