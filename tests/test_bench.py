@@ -164,6 +164,36 @@ def test_all_readers_together_read_no_faster_than_the_disk_is_said_to_be(
 
 
 @pytest.mark.pipelines
+@pytest.mark.parametrize(("model", "frames"), [("sdxl", 1), ("wan", 5)])
+def test_what_random_weights_make_is_no_failure_to_be_made_again(
+    random_weights: Callable[[str], Path], model: str, frames: int
+) -> None:
+    from bench import phases
+    from workers.engines.practice import practice
+    from workers.making import flaws
+    from workers.watch import Watch
+
+    engine = phases.ENGINES[model](random_weights(model), "cpu", None)
+    engine.load(Watch())
+    asked = practice(256, 256, frames=frames, steps=2)
+    (output,) = engine.generate(asked, Watch())
+    assert flaws.find(output, asked) is None
+
+
+def test_idle_shares_are_of_the_time_from_the_first_claim_to_the_last_pixels() -> None:
+    from bench.deliveries import Job, Look, Run
+
+    def job(claimed: float, idle_share: float) -> Job:
+        timings = {"wait": 9.0, "denoise": 6.0, "decode": 2.0, "upload": 4.0}
+        return Job(claimed, claimed + 10, claimed + 15, {"timings": timings, "idle_share": idle_share})
+
+    looks = [Look(at, busy, None, 0) for at, busy in [(99, 0), (101, 60), (119, 80), (121, 0)]]
+    run = Run([job(100, idle_share=0.9), job(110, idle_share=0.25)], looks, [])
+    assert run.idle == pytest.approx({"phases": 0.2, "worker": 0.25, "driver": 0.3})
+    assert run.overlap.ratio == pytest.approx(25 / (16 + 4))
+
+
+@pytest.mark.pipelines
 def test_random_weights_are_written_as_the_formats_own_library_reads_them(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file

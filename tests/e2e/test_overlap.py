@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.overlap import TINY, Overlap, fake, measure
+from bench import deliveries
+from bench.overlap import TINY, TYPE, Overlap, fake, measure
 
 pytestmark = pytest.mark.ring2
 
@@ -28,3 +29,20 @@ def test_batches_of_six_hide_the_delivery_of_those_before(models: Path):
 def test_quick_single_pictures_hide_uploads_that_last_longer_than_their_making(models: Path):
     result = measure(TINY, models, images=1, jobs=10, latency=LATENCY)
     assert is_hidden(result), str(result)
+
+
+def test_both_accounts_of_a_true_worker_say_that_it_does_not_wait_for_uploads(models: Path, tmp_path: Path):
+    queue = deliveries.Queue([TYPE], jobs=2, latency=LATENCY)
+    volume = {"MODEL_ROOT": str(models), "DEVICE": "cpu", "WATERMARK": "false"}
+    run = deliveries.measure("sdxl", queue, volume, tmp_path / "log")
+    waiting = LATENCY / (LATENCY + run.span / queue.jobs)
+    assert run.overlap.delivery >= LATENCY
+    assert all(share < waiting / 2 for share in run.idle.values()), run.idle
+    assert run.facts()["host_gb"] > 0
+    assert run.facts()["made_again"] == 0
+
+
+def test_a_worker_that_ends_at_its_start_ends_the_measurement(tmp_path: Path):
+    queue = deliveries.Queue([TYPE], jobs=1, latency=LATENCY)
+    with pytest.raises(RuntimeError, match=r"exit code is [1-9]"):
+        deliveries.measure("sdxl", queue, {"MODEL_ROOT": str(tmp_path), "DEVICE": "cpu"}, tmp_path / "log")
