@@ -1,9 +1,9 @@
 """What each preset's turbo saves here, and what it changes: `python -m bench.turbo [TYPE …]`.
 
 Our engines with random weights of the true sizes, with and without the preset's table, in turn; the same seeds. Clips
-also with nothing but `precision = "fp8"`; `--precision` leaves out the tables. How far the pictures move apart says
-nothing of how they look: `bench.quality` does, on weights that mean something. Without a card, or with `--small`, small
-weights stand in.
+also with nothing but one of `REUSE` or `precision = "fp8"`; `--precision` leaves out all others. How far the pictures
+move apart says nothing of how they look: `bench.quality` does, on weights that mean something. Without a card, or with
+`--small`, small weights stand in.
 """
 
 from __future__ import annotations
@@ -34,16 +34,22 @@ from workers.watch import Watch
 HEAD = "| type | turbo | plain, s | turbo, s | times | apart |\n|---|---|---|---|---|---|"
 
 
+REUSE = tuple(Turbo(reuse=most, reuse_by=by) for by, most in (("magnitude", 0.12), ("spectrum", 0.2)))
+"""Work kept from step to step by other criteria than the first block, as far as their authors go with this model."""
+
+
 def named(turbo: Turbo) -> str:
     guided = f"guided {turbo.guided[0]:g} to {turbo.guided[1]:g}" if turbo.guided != Turbo().guided else ""
-    reuse = f"reuse {turbo.reuse:g}" if turbo.reuse else ""
+    reuse = f"reuse {turbo.reuse:g} by {turbo.reuse_by}" if turbo.reuse else ""
     return ", ".join(filter(None, (guided, reuse, turbo.precision)))
 
 
 def tables(preset: Preset, precision: bool) -> list[Turbo]:
-    """What is tried: the preset's own, unless it is about `precision`, and in 8 bits what can be."""
+    """What is tried: the preset's own and other criteria, unless it is about `precision`, and in 8 bits what can be."""
     own = [] if precision else [preset.turbo]
-    return [*own, EIGHT_BITS] if preset.media == "video" else own
+    if preset.media != "video":
+        return own
+    return [*own, *([] if precision else REUSE), EIGHT_BITS]
 
 
 def row(preset: Preset, table: Turbo, engine: Any, asked: SamplingParams, runs: int, device: str) -> str:
@@ -73,7 +79,9 @@ def wan_bench(small: bool, folder: Path) -> tuple[Any, SamplingParams]:
     sizes = ("cpu", root / "config", root / TOKENIZER, None, (64, 112), 5)
     true = ("cuda", CONFIG_DIR / "wan", root / TOKENIZER, None, (480, 832), 81)
     made = wan.Bench(*(sizes if small else true))
-    return made.engine(eight_bits=True), made.params(made.clip, 25)
+    engine, params = made.engine(eight_bits=True), made.params(made.clip, 25)
+    engine.calibrate(params, Watch())
+    return engine, params
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -47,8 +47,10 @@ def test_a_bench_prints_a_row_with_both_times_and_the_fidelity(
 def test_what_turbo_saves_is_a_row_for_each_preset_that_has_one(printed: Callable[..., list[str]]) -> None:
     asked = ("sdxl_image_fast", "video_fast", "--runs", "1", "--steps", "2")
     rows = [cells(line) for line in printed("bench.turbo", *asked)[1:]]
-    assert [row[0].split(",")[0] for row in rows[2:]] == ["sdxl_image_fast", "video_fast", "video_fast"]
-    assert [row[1] for row in rows[2:]] == ["guided 0 to 0.7", "guided 0 to 0.7, reuse 0.08", "fp8"]
+    assert [row[0].split(",")[0] for row in rows[2:]] == ["sdxl_image_fast", *["video_fast"] * 4]
+    by = ["reuse 0.12 by magnitude", "reuse 0.2 by spectrum"]
+    own = ["guided 0 to 0.7", "guided 0 to 0.7, reuse 0.08 by first block"]
+    assert [row[1] for row in rows[2:]] == [*own, *by, "fp8"]
     assert all(row[-1].endswith(" dB") for row in rows[2:])
 
 

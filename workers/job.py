@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Media = Literal["image", "video"]
 Rating = Literal["sfw", "adult"]
 Size = tuple[int, int]
+ReuseBy = Literal["first block", "magnitude", "spectrum"]
 GuideUse = Literal["start", "style", "character", "subject", "frames"]
 
 FPS = 16
@@ -35,8 +36,8 @@ class Lora:
 class Turbo:
     """Time saved at the price of other pixels, where a preset's table has it `on`.
 
-    `guided`: from which share of the steps to which the negative prompt counts. `reuse`: by how much, relatively, the
-    first block's work on a clip may change for that of the others to be kept from the step before; 0 keeps nothing.
+    `guided`: from which share of the steps to which the negative prompt counts. `reuse`: how
+    much may change for a clip's blocks to be left out and their work kept from before, 0: none; `reuse_by`: of what.
     `precision`: in what a clip's large products are computed; None is as the model is.
     `steps`, `guidance` and `solver` are what `lora`, which was distilled for few steps, needs; a payload may ask for
     less of the first two, not for more.
@@ -45,6 +46,7 @@ class Turbo:
     on: bool = False
     guided: tuple[float, float] = (0.0, 1.0)
     reuse: float = 0.0
+    reuse_by: ReuseBy = "first block"
     precision: Literal["fp8"] | None = None
     steps: int | None = None
     guidance: float | None = None

@@ -37,7 +37,7 @@ from workers.supabase.storage import SupabaseStorage
 from workers.supervision import heartbeat
 from workers.supervision.reconciler import Reconciler
 from workers.tables import ModelFiles, check_loras, eight_bits, load_models, load_presets, ranks_of, size_scale
-from workers.volume import adapter_files, vace_folder
+from workers.volume import adapter_files, curve_for, vace_folder
 
 SHARED_BUCKET_LIMIT = 2**30
 BESIDE_WAN = 18 * 10**9
@@ -73,8 +73,7 @@ class Kind:
 def _sdxl(catalogue: Catalogue) -> Engine:
     from workers.engines.sdxl.engine import SdxlEngine
 
-    files = catalogue.models.sdxl
-    root = catalogue.settings.model_root
+    root, files = catalogue.settings.model_root, catalogue.models.sdxl
     return SdxlEngine(
         root / files.checkpoint,
         device=catalogue.device,
@@ -103,6 +102,7 @@ def _wan(catalogue: Catalogue) -> Engine:
         loras=Shelf(root, catalogue.models.loras),
         vace=vace_folder(root, catalogue.models),
         eight_bits=eight_bits(presets, gpu.has_eight_bits(catalogue.device)),
+        curve=curve_for(presets, root, catalogue.models),
         leave=BESIDE_WAN + _enhancer_bytes(catalogue.settings),
     )
 

@@ -23,6 +23,7 @@ SIDE_MULTIPLE = 16
 SEEDS = 2**32
 NO_LORAS: Offered = {}
 NO_TURBO = Turbo()
+NONE_OF_A_CLIPS = {name: getattr(NO_TURBO, name) for name in ("guided", "reuse", "reuse_by", "precision")}
 
 
 def resolve(job: Job, preset: Preset, scale: float = 1.0, offered: Offered = NO_LORAS) -> SamplingParams:
@@ -64,7 +65,7 @@ def fitting(params: SamplingParams) -> SamplingParams:
     shown = params.guide is not None and params.guide.use != "start"
     if not (single or shown):
         return params
-    return replace(params, turbo=replace(params.turbo, guided=NO_TURBO.guided, reuse=0.0, precision=None))
+    return replace(params, turbo=replace(params.turbo, **NONE_OF_A_CLIPS))
 
 
 def default_seed(job_id: str) -> int:

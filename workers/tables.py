@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from workers.errors import Misconfigured
-from workers.job import WRITTEN, GuideUse, Lora, Preset, Size, Turbo
+from workers.job import WRITTEN, GuideUse, Lora, Preset, ReuseBy, Size, Turbo
 from workers.loras import LoraFile
 from workers.settings import CONFIG_DIR, WRONG_VALUE
 
@@ -32,6 +32,7 @@ class ModelFiles(BaseModel):
         name: str
         weights: str
         converted: str
+        magnitudes: str
 
     class Adapter(BaseModel):
         weights: str
@@ -57,6 +58,7 @@ class _TurboTable(BaseModel):
     on: bool = False
     guided: tuple[float, float] = (0.0, 1.0)
     reuse: float = Field(default=0.0, ge=0, le=1)
+    reuse_by: ReuseBy = "first block"
     precision: Literal["fp8"] | None = None
     steps: int | None = Field(default=None, ge=1, le=60)
     guidance: float | None = Field(default=None, ge=1, le=12)
@@ -69,6 +71,13 @@ class _TurboTable(BaseModel):
     def _shares(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= value[0] <= value[1] <= 1:
             raise ValueError("must be two shares of the steps, such as [0.0, 0.7]")
+        return value
+
+    @field_validator("reuse_by")
+    @classmethod
+    def _of_something(cls, value: ReuseBy, seen: ValidationInfo) -> ReuseBy:
+        if value != Turbo().reuse_by and not seen.data.get("reuse"):
+            raise ValueError("needs reuse: how much of it may change")
         return value
 
     def turbo(self) -> Turbo:

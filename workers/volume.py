@@ -12,10 +12,11 @@ from workers.card.weights import check_safetensors
 from workers.engines.qwen import snapshot
 from workers.engines.sdxl import load as sdxl
 from workers.engines.sdxl.adapter import ENCODER_WEIGHTS, GROUPS, AdapterFiles
-from workers.engines.wan import originals
+from workers.engines.wan import curve, originals
 from workers.engines.wan.vace import TRANSFORMER
 from workers.engines.wan.vace import present as vace_present
 from workers.errors import Misconfigured
+from workers.job import Preset
 from workers.loras import LoraFile
 from workers.settings import Settings
 from workers.tables import ModelFiles, size_scale
@@ -74,6 +75,18 @@ def adapter_files(root: Path, models: ModelFiles) -> AdapterFiles | None:
 
 def vace_folder(root: Path, models: ModelFiles) -> Path | None:
     return None if models.vace is None else root / models.vace.weights
+
+
+def curve_for(presets: Iterable[Preset], root: Path, models: ModelFiles) -> curve.Curve | None:
+    """How the video model's magnitudes go, where some of these types reuse by them. Raises `Misconfigured` where it is
+    not known."""
+    wanted = [preset.type for preset in presets if preset.turbo.on and preset.turbo.reuse_by == "magnitude"]
+    try:
+        return curve.load(root / models.wan.magnitudes) if wanted else None
+    except Misconfigured as error:
+        tables = ", ".join(f"[{name}.turbo]" for name in wanted)
+        problems = [f"presets.toml {tables} reuse_by: {problem}" for problem in error.problems]
+        raise Misconfigured(problems, exit_code=error.exit_code) from None
 
 
 def models_of(settings: Settings, models: ModelFiles) -> list[Model]:

@@ -1,14 +1,17 @@
-"""`models tiny` and `models check`: a volume of weights, real or small."""
+"""`models tiny`, `models check` and `models calibrate`: a volume of weights, real or small."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from terminal import call, call_json
 
 from workers.cli import small
-from workers.job import Preset
+from workers.job import Preset, Turbo
 from workers.resolve import scaled
-from workers.tables import load_presets, size_scale
+from workers.tables import load_models, load_presets, size_scale
+from workers.volume import curve_for
 
 pytestmark = pytest.mark.ring2
 
@@ -98,3 +101,21 @@ def test_scripts_read_the_same_as_json(small_volume):
     assert report["scale"]["sdxl"] == 0.0625
     assert [model["model"] for model in report["models"]] == ["sdxl", "wan", "qwen", "adapter", "vace"]
     assert all(model["bytes"] > 0 and not model["problems"] for model in report["models"])
+
+
+def test_a_clip_of_the_model_at_hand_becomes_the_curve_of_its_magnitudes(small_copy, monkeypatch):
+    short = {"video_fast": replace(load_presets()["video_fast"], frames=5, steps=3)}
+    monkeypatch.setattr("workers.tables.load_presets", lambda: short)
+    result = call("models", "calibrate", str(small_copy))
+    assert result.exit_code == 0, result.output
+    assert "3 steps" in result.stdout
+    turbo = Turbo(on=True, reuse=0.12, reuse_by="magnitude")
+    found = curve_for([replace(short["video_fast"], turbo=turbo)], small_copy, load_models())
+    assert found is not None
+    assert len(found.times) == 3
+
+
+def test_a_type_that_makes_no_clips_has_no_curve(small_copy):
+    result = call("models", "calibrate", str(small_copy), "--type", "image_fast")
+    assert result.exit_code == 2
+    assert "no clips" in result.output

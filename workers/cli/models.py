@@ -1,4 +1,4 @@
-"""Weights on the volume: look at them, or write small ones."""
+"""Weights on the volume: look, measure, or write small ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.screen import PROBLEMS, AsJson, complain, emit, out, size_of
+from workers.cli.submit import preset_of
 
 if TYPE_CHECKING:
     from workers.volume import Model
 
-models = typer.Typer(help="Weights on the volume: look at them, or write small ones.", no_args_is_help=True)
+models = typer.Typer(help="Weights on the volume: look, measure, or write small ones.", no_args_is_help=True)
 
 Target = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="The future MODEL_ROOT.")]
 Force = Annotated[bool, typer.Option("--force", help="Write them again, over small ones only.")]
+Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="The type of clip that is made.")]
 Root = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Default: MODEL_ROOT.", show_default=False)]
 
 
@@ -47,6 +49,18 @@ def check(folder: Root = None, as_json: AsJson = False) -> None:
         complain(problem for model in found for problem in model.problems)
     if any(model.problems for model in found):
         raise typer.Exit(PROBLEMS)
+
+
+@models.command()
+def calibrate(folder: Root = None, job_type: Type = "video_fast") -> None:
+    """Make one clip and write down how its work grows and shrinks, for turbo that reuses by magnitude.
+
+    Once for each model, while no worker runs: it takes the card.
+    """
+    from workers.cli.calibration import calibrated
+
+    written, curve = calibrated(_places(folder)[0], preset_of(job_type))
+    out().print(f"{written}: {len(curve.times)} steps, magnitudes from 1 to {curve.magnitudes[-1]:.3f}")
 
 
 def _places(folder: Path | None) -> tuple[Path, Path]:

@@ -14,11 +14,13 @@ from workers.card import attention, gpu
 from workers.card.compiled import TUNED, compiled
 from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
+from workers.engines.wan.criteria import ByFirstBlock, ByMagnitude, BySpectrum
+from workers.engines.wan.curve import Curve
 from workers.engines.wan.eight_bits import EightBits
 from workers.engines.wan.graphs import Graph
 from workers.engines.wan.shared import FirstBlock
 from workers.engines.wan.solve import Solved, Table, solve
-from workers.engines.wan.turbo import partly, reusing
+from workers.engines.wan.turbo import Criterion, partly, reusing
 from workers.engines.wan.vace import Control
 from workers.references.guide import skipped
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workers.engines.conditioning import Conditioning
-    from workers.job import SamplingParams
+    from workers.job import SamplingParams, Turbo
     from workers.watch import Watch
 
 SOLVED = 32
@@ -52,10 +54,10 @@ class Solver(Protocol):
 
 class Denoiser:
     """The pipeline's transformer and what makes it fast on a card: fused weights, compiled blocks, graphs; and blocks
-    with `eight_bits`, for jobs that want them."""
+    with `eight_bits` and a `curve` of magnitudes, for jobs that want them."""
 
-    def __init__(self, pipeline: Any, device: str, eight_bits: bool = False) -> None:
-        self._pipeline, self._device = pipeline, device
+    def __init__(self, pipeline: Any, device: str, eight_bits: bool = False, curve: Curve | None = None) -> None:
+        self._pipeline, self._device, self._curve = pipeline, device, curve
         self._schedule = dict(pipeline.scheduler.config)
         self._graphs: dict[tuple[int, ...], Graph] = {}
         self._pool: Any = None
@@ -64,6 +66,9 @@ class Denoiser:
             fused.fuse_transformer(pipeline.transformer)
         self._eight_bits = EightBits(pipeline.transformer, self._hastened) if eight_bits else None
         self._first = self._hastened(pipeline.transformer.blocks)
+
+    def follow(self, curve: Curve) -> None:
+        self._curve = curve
 
     def refresh(self) -> None:
         """After weights were changed in place."""
@@ -107,7 +112,8 @@ class Denoiser:
             if turbo.precision is not None:
                 worn.enter_context(self._rounded().worn())
             if turbo.reuse:
-                worn.enter_context(reusing(self._pipeline.transformer, turbo.reuse))
+                criterion = self._criterion(turbo, noise, solver.timesteps.tolist())
+                velocity = worn.enter_context(reusing(self._pipeline.transformer, criterion, velocity))
             return denoise(velocity, solver, first, watch)
 
     def _hastened(self, blocks: Any) -> FirstBlock:
@@ -117,6 +123,18 @@ class Denoiser:
         for block in others:
             block.compile(fullgraph=True, dynamic=False, options=TUNED)
         return FirstBlock(first, compiled)
+
+    def _criterion(self, turbo: Turbo, noise: Tensor, times: list[float]) -> Criterion:
+        transformer = self._pipeline.transformer
+        if turbo.reuse_by == "magnitude":
+            if self._curve is None:
+                raise RuntimeError("The engine was made without a curve of magnitudes.")
+            return ByMagnitude(self._curve.at(times), turbo.reuse)
+        if turbo.reuse_by == "spectrum":
+            patches = zip(noise.shape[2:], transformer.config.patch_size, strict=True)
+            shares = [time / self._schedule["num_train_timesteps"] for time in times]
+            return BySpectrum(transformer.blocks[0], [side // patch for side, patch in patches], shares, turbo.reuse)
+        return ByFirstBlock(turbo.reuse)
 
     def _rounded(self) -> EightBits:
         if self._eight_bits is None:

@@ -15,6 +15,7 @@ from workers.engines.loras import EMPTY, Merged, Shelf
 from workers.engines.practice import practice
 from workers.engines.wan import convert, fused, names, pipeline
 from workers.engines.wan.begin import encode
+from workers.engines.wan.curve import Curve, measuring
 from workers.engines.wan.decode import decode
 from workers.engines.wan.denoise import Denoiser, Given
 from workers.engines.wan.encode import TextEncoder
@@ -38,8 +39,9 @@ class WanEngine:
 
     The authors' layout is converted once to `converted`, by default a sibling of `root`. `warm_up_shapes` are
     (width, height, frames) whose first job shall be as fast as the next; `cache` keeps compiled code. `vace` is used
-    for references where it is there. `eight_bits`: be ready for jobs that want their products in them. On a card that
-    would not `leave` so many bytes to others, the text encoder waits in host memory.
+    for references where it is there. `eight_bits`: be ready for jobs that want their products in them; `curve`: for
+    those that reuse by magnitude. On a card that would not `leave` so many bytes to others, the text encoder waits in
+    host memory.
     """
 
     model_hash: str | None = None
@@ -56,6 +58,7 @@ class WanEngine:
         loras: Shelf = EMPTY,
         vace: Path | None = None,
         eight_bits: bool = False,
+        curve: Curve | None = None,
         leave: int = 0,
     ) -> None:
         self.model_name = model_name
@@ -66,6 +69,7 @@ class WanEngine:
         self._cache = cache
         self._vace_folder = vace
         self._eight_bits = eight_bits
+        self._curve = curve
         self._leave = leave
         self._vace: Vace | None = None
         self._merged, self._for_vace = Merged(loras), Merged(loras)
@@ -100,7 +104,7 @@ class WanEngine:
         if gpu.on_card(self._device):
             compiled.keep_in(self._cache)
             fused.fuse_vae(loaded.vae)
-        self._denoiser = Denoiser(loaded, self._device, self._eight_bits)
+        self._denoiser = Denoiser(loaded, self._device, self._eight_bits, self._curve)
         self._merged.over({loaded.transformer: names.lora_names}, self._denoiser.refresh)
 
     def warm_up(self, watch: Watch) -> None:
@@ -137,6 +141,14 @@ class WanEngine:
         watch.notes.update(text.notes)
         given = self._given(params, watch)
         return [Output(i, seed, self._frames(seed, params, text, given, watch)) for i, seed in enumerate(params.seeds)]
+
+    def calibrate(self, params: SamplingParams, watch: Watch) -> Curve:
+        """By one clip. Other clips of this engine may reuse by it from now on."""
+        with measuring(self._pipeline.transformer) as measured:
+            self.generate(params, watch)
+        self._curve = measured.curve()
+        self._loaded_denoiser().follow(self._curve)
+        return self._curve
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a prompt as this model reads it, without the end mark; 511 fit."""

@@ -47,10 +47,16 @@ class FirstBlock:
 
 
 def _mixed(block: Any, hidden: Tensor, time: Tensor, rotary: Any) -> Tensor:
-    shift, scale, gate = _modulation(block, time)[:3]
-    normed = (block.norm1(hidden.float()) * (1 + scale) + shift).type_as(hidden)
-    mixed: Tensor = (hidden.float() + block.attn1(normed, None, None, rotary) * gate).type_as(hidden)
+    seen, gate = modulated(block, hidden, time).type_as(hidden), _modulation(block, time)[2]
+    mixed: Tensor = (hidden.float() + block.attn1(seen, None, None, rotary) * gate).type_as(hidden)
     return mixed
+
+
+def modulated(block: Any, hidden: Tensor, time: Tensor) -> Tensor:
+    """What a block is shown, in float32: the hidden state as its first attention sees it."""
+    shift, scale = _modulation(block, time)[:2]
+    shown: Tensor = block.norm1(hidden.float()) * (1 + scale) + shift
+    return shown
 
 
 def _after_reading(block: Any, hidden: Tensor, text: Tensor, time: Tensor) -> Tensor:

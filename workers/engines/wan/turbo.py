@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from workers.engines.wan.denoise import Velocity
     from workers.job import Turbo
+
+Asked = tuple["Tensor", int]
+"""What a pass of the transformer is asked: the time, and the identity of the text that it reads."""
+
+
+class Criterion(Protocol):
+    """Decides for one job when the blocks' work is taken from before. `head` blocks are computed all the same, and
+    make `first` of `hidden`; `step` is called before each step. Where it is not `alike`, all blocks are computed."""
+
+    head: int
+
+    def step(self) -> None: ...
+    def alike(self, text: int, hidden: Tensor, first: Tensor, time: Tensor) -> bool: ...
 
 
 def partly(guided: Velocity, alone: Velocity, turbo: Turbo, steps: int) -> Velocity:
@@ -25,15 +38,29 @@ def partly(guided: Velocity, alone: Velocity, turbo: Turbo, steps: int) -> Veloc
 
 
 @contextmanager
-def reusing(transformer: Any, least: float) -> Iterator[None]:
-    """For one job: where the first block does nearly what it did when all were last computed, the others' work is
-    taken from there. `least` is the mean change of what it adds, relative to what it added, that counts as one."""
+def reusing(transformer: Any, criterion: Criterion, velocity: Velocity) -> Iterator[Velocity]:
+    """For one job: the velocity whose steps take the blocks' work from before where the criterion allows it."""
+
+    def stepping(latents: Tensor, time: Tensor) -> Tensor:
+        criterion.step()
+        return velocity(latents, time)
+
+    with standing_in(transformer, Shortcut(transformer.blocks, criterion).forward):
+        yield stepping
+
+
+@contextmanager
+def standing_in(transformer: Any, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """`forward` in the place of all blocks. It takes what is asked, and then what a block takes."""
     import torch
 
-    blocks, shell = transformer.blocks, torch.nn.Module()
-    shortcut = Shortcut(blocks, least)
-    shell.blocks, shell.forward = blocks, shortcut.forward
-    listening = transformer.register_forward_pre_hook(lambda _, inputs: shortcut.listen(inputs[2]))
+    blocks, shell, asked = transformer.blocks, torch.nn.Module(), list[Asked]()
+
+    def listen(_: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+        asked[:] = [(inputs[1], id(inputs[2]))]
+
+    shell.blocks, shell.forward = blocks, lambda *inputs: forward(asked[0], *inputs)
+    listening = transformer.register_forward_pre_hook(listen)
     transformer.blocks = torch.nn.ModuleList([shell])
     try:
         yield
@@ -43,32 +70,24 @@ def reusing(transformer: Any, least: float) -> Iterator[None]:
 
 
 class Shortcut:
-    """All blocks in the place of one. What it keeps are two tensors of the hidden state's size for each text."""
+    """All blocks in the place of one. What it keeps is a tensor of the hidden state's size for each text."""
 
-    def __init__(self, blocks: Any, least: float) -> None:
-        self._blocks, self._least = blocks, least
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
-        self._text = 0
-        self.taken = 0
+    def __init__(self, blocks: Any, criterion: Criterion) -> None:
+        self._blocks, self._criterion = blocks, criterion
+        self._kept: dict[int, Tensor] = {}
 
-    def listen(self, text: Tensor) -> None:
-        """Each text of a job has a memory of its own."""
-        self._text = id(text)
-
-    def forward(self, hidden: Tensor, *more: Any) -> Tensor:
-        first: Tensor = self._blocks[0](hidden, *more)
-        added = first - hidden
-        kept = self._kept.get(self._text)
-        if kept is not None and _alike(added, kept[0], self._least):
-            self.taken += 1
-            return first + kept[1]
-        last = first
-        for block in self._blocks[1:]:
-            last = block(last, *more)
-        self._kept[self._text] = (added, last - first)
+    def forward(self, asked: Asked, hidden: Tensor, words: Tensor, time: Tensor, rotary: Any) -> Tensor:
+        text, head = asked[1], self._criterion.head
+        first = through(self._blocks[:head], hidden, words, time, rotary)
+        alike = self._criterion.alike(text, hidden, first, time)
+        if alike and text in self._kept:
+            return first + self._kept[text]
+        last = through(self._blocks[head:], first, words, time, rotary)
+        self._kept[text] = last - first
         return last
 
 
-def _alike(added: Tensor, before: Tensor, least: float) -> bool:
-    """The one answer of a step for which the host waits."""
-    return bool((added - before).abs().mean() < least * before.abs().mean())
+def through(blocks: Any, hidden: Tensor, *more: Any) -> Tensor:
+    for block in blocks:
+        hidden = block(hidden, *more)
+    return hidden
