@@ -1,8 +1,7 @@
-"""Which steps of a clip take their work from earlier ones: three criteria, and what the second must know beforehand."""
+"""Clips whose work is kept by magnitude or by content: the tables, the curve, and the engine that follows them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,6 @@ from wan_support import PICTURE, loaded
 from tests.test_marking import settings
 from tests.test_turbo import OFF, counted, made, wish
 from tests.workbench import payload
-from workers.engines.wan.criteria import BySpectrum, content, unchanged, weights
 from workers.engines.wan.curve import Curve, load, measuring, save
 from workers.errors import Misconfigured
 from workers.job import Turbo
@@ -31,30 +29,9 @@ WANTED = replace(PRESETS["video_fast"], turbo=BY_MAGNITUDE)
 CLIP = replace(PICTURE, frames=5, steps=6)
 CURVE = Curve((999.0, 500.0, 100.0), (1.0, 0.8, 0.4))
 FLAT = Curve((999.0, 100.0), (1.0, 1.0))
-SHOWN = torch.randn(4, 6, 5, 3, generator=torch.Generator().manual_seed(7))
 
 
-def steps(kept: Sequence[bool]) -> list[int]:
-    return [step for step, left_out in enumerate(kept) if left_out]
-
-
-# By magnitude
-
-
-def test_a_step_is_left_out_while_the_errors_together_stay_below_the_limit():
-    falling = [1.0] * 4 + [0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76]
-    assert steps(unchanged(falling, most=0.1)) == [3, 4, 5, 7, 8, 10]
-    assert steps(unchanged(falling, most=0.05)) == [3, 4, 6, 8, 10]
-    assert steps(unchanged(falling, most=0.0)) == [3]
-
-
-def test_the_first_fifth_and_the_last_step_are_always_computed_and_never_more_than_three_are_not():
-    assert steps(unchanged([1.0] * 15, most=1.0)) == [3, 4, 5, 7, 8, 9, 11, 12, 13]
-    assert not any(unchanged([1.0], most=1.0) + unchanged([1.0, 1.0], most=1.0))
-
-
-def test_growing_counts_as_shrinking_does():
-    assert steps(unchanged([1.0, 1.0, 1.2, 1.2, 1.2], most=0.1)) == [1, 3]
+# What magnitudes need
 
 
 def test_a_curve_is_read_at_any_times_and_ends_flat():
@@ -92,51 +69,6 @@ def test_the_engine_is_given_the_volumes_curve_where_a_preset_wants_it(tmp_path)
     save(known.model_root / models.wan.magnitudes, CURVE)
     assert KINDS["wan"].engine(deployment)._curve == CURVE
     assert KINDS["wan"].engine(replace(deployment, presets=PRESETS))._curve is None
-
-
-# By spectrum
-
-
-def test_the_filter_keeps_low_frequencies_among_noise_and_more_of_the_others_as_it_goes():
-    noisy, clear = weights((1, 1, 16), 0.9).flatten(), weights((1, 1, 16), 0.1).flatten()
-    assert (noisy[1:9].diff() < 0).all()
-    assert noisy[0] / noisy[8] > 10 * (clear[0] / clear[8])
-    assert noisy.mean() == pytest.approx(1.0) == clear.mean()
-
-
-def test_without_noise_all_of_it_is_content_and_with_nothing_else_there_are_still_numbers():
-    assert torch.allclose(content(SHOWN, 0.0), SHOWN, atol=1e-6)
-    assert content(SHOWN, 1.0).isfinite().all()
-
-
-def test_new_noise_changes_the_content_less_than_the_values():
-    before, after = 3 + SHOWN, 3 + SHOWN.flip(0)
-    assert change(content(after, 0.9), content(before, 0.9)) < 0.5 * change(after, before)
-
-
-def change(after: torch.Tensor, before: torch.Tensor) -> float:
-    return float((after - before).abs().mean() / before.abs().mean())
-
-
-def answers(shown: Sequence[torch.Tensor], most: float, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    monkeypatch.setattr("workers.engines.wan.criteria.modulated", lambda block, hidden, time: hidden)
-    criterion = BySpectrum(None, SHOWN.shape[:3], [0.5] * len(shown), most)
-    found = []
-    for hidden in shown:
-        criterion.step()
-        wanted, unwanted = (criterion.alike(text, hidden, hidden, hidden) for text in (1, 2))
-        assert wanted == unwanted, "both texts are shown the same"
-        found.append(wanted)
-    return found
-
-
-def test_changes_add_up_until_all_blocks_are_computed_again(monkeypatch):
-    growing = [SHOWN * 1.1**step for step in range(8)]
-    assert steps(answers(growing, 0.25, monkeypatch)) == [1, 2, 4, 5]
-
-
-def test_the_first_step_and_the_last_are_computed_where_nothing_changes_at_all(monkeypatch):
-    assert steps(answers([SHOWN] * 5, 0.25, monkeypatch)) == [1, 2, 3]
 
 
 # Tables and accounts
@@ -224,3 +156,10 @@ def test_an_engine_without_a_curve_says_so(wan, monkeypatch):
     with pytest.raises(RuntimeError, match="curve"):
         made(wan, CLIP, BY_MAGNITUDE)
     assert made(wan, CLIP, OFF).shape == (5, 112, 64, 3)
+
+
+@pytest.mark.pipelines
+def test_content_is_weighed_by_the_grid_of_tokens_and_by_each_steps_share_of_noise(wan):
+    criterion = wan._denoiser._criterion(BY_SPECTRUM, torch.zeros(1, 16, 2, 14, 8), [999.0, 500.0])
+    assert list(criterion._grid) == [2, 7, 4]
+    assert list(criterion._noise) == [0.999, 0.5]

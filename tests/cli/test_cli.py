@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from terminal import VARIABLES, call, call_json, run
 
+from workers.job import Turbo
 from workers.tables import load_presets
 
 COMMANDS = ("demo", "run", "supervise", "check", "submit", "status", "replay", "dead", "models")
@@ -101,6 +103,14 @@ def test_check_announces_the_conversion_of_the_video_model_or_that_it_cannot_be_
     assert "wan is converted at its first start" in call("check").stdout
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     assert "more are needed. Make room." in problems()
+
+
+def test_check_misses_the_curve_of_a_model_whose_work_is_kept_by_magnitude(no_settings, small_volume, monkeypatch):
+    monkeypatch.setenv("MODEL_ROOT", str(small_volume))
+    turbo = Turbo(on=True, reuse=0.12, reuse_by="magnitude")
+    presets = {"video_fast": replace(load_presets()["video_fast"], turbo=turbo)}
+    monkeypatch.setattr("workers.cli.checks.load_presets", lambda: presets)
+    assert "[video_fast.turbo] reuse_by" in problems()
 
 
 @pytest.mark.ring2

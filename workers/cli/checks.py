@@ -32,7 +32,7 @@ from workers.supabase.storage import SHARED_BUCKET
 from workers.supabase.web import auth_headers, reaching
 from workers.supervision import heartbeat
 from workers.tables import load_models, load_presets
-from workers.volume import Model, lost_loras, models_of, scales
+from workers.volume import Model, curve_for, lost_loras, models_of, scales
 
 LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")
 TIMEOUT = 10.0
@@ -91,6 +91,7 @@ def volume(known: Known) -> Findings:
     small = {kind: scale for kind, scale in scales(root, KINDS).items() if scale != 1.0}
     if small:
         yield note(f"{root / 'manifest.toml'} shrinks sizes: these are not the real weights")
+    curve_for(load_presets().values(), root, files)
 
 
 def _conversion(model: Model, target: Path) -> Finding:

@@ -114,7 +114,7 @@ def content(shown: Tensor, noise: float) -> Tensor:
     axes = (0, 1, 2)
     spectrum = torch.fft.rfftn(shown, dim=axes)
     kept = weights(shown.shape[:3], noise).to(shown.device)[:, :, : spectrum.shape[2], None]
-    filtered: Tensor = torch.fft.irfftn(spectrum * kept, s=shown.shape[:3], dim=axes)
+    filtered: Tensor = torch.fft.irfftn(spectrum.mul_(kept), s=shown.shape[:3], dim=axes)
     return filtered
 
 
