@@ -139,7 +139,7 @@ def with_true_engines(asked: argparse.Namespace, folder: Path, device: str) -> N
         kinds.setdefault(load_presets()[job_type].kind, []).append(job_type)
     for kind, types in kinds.items():
         queue = deliveries.Queue(types, asked.jobs, asked.latency, asked.steps)
-        volume = deliveries.volume(kind, folder, queue, device)
+        volume = deliveries.volume(kind, folder, device)
         say("", *deliveries.table(kind, queue, deliveries.measure(kind, queue, volume, folder / f"{kind}.log")))
 
 

@@ -183,7 +183,7 @@ def test_what_random_weights_make_is_no_failure_to_be_made_again(
 
 
 def test_idle_shares_are_of_the_time_from_the_first_claim_to_the_last_pixels() -> None:
-    from bench.deliveries import Job, Look, Run
+    from bench.idle import Job, Look, Run
 
     def job(claimed: float, idle_share: float) -> Job:
         timings = {"wait": 9.0, "denoise": 6.0, "decode": 2.0, "upload": 4.0}
