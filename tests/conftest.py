@@ -11,6 +11,7 @@ from double import USER, client, service
 from hypothesis import HealthCheck, settings
 from support import TOKEN, RunningGateway
 
+from workers import garbage
 from workers.local.faults import Faults, Faulty
 from workers.local.gateway import Gateway
 from workers.local.redis import RedisServer
@@ -21,6 +22,9 @@ pytest_plugins = ["pod", "office", "queue_shop", "queue_worlds", "tests.workbenc
 
 # Thread pools of several processes on few cores wait for each other at every barrier; torch is not imported yet.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Every test file and its libraries are imported first, and stay.
+garbage.search_seldom()
 
 
 # The same examples in every run, however slow the machine: who changes something shall not fail for what was always so.
@@ -43,6 +47,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: [_group(item) != name for name in LONGEST])
+
+
+def pytest_collection_finish() -> None:
+    """All tests' searches for garbage would walk through torch."""
+    garbage.keep_what_is_there()
 
 
 def _group(item: pytest.Item) -> str:

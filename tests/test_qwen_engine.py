@@ -84,9 +84,11 @@ def test_at_temperature_zero_every_seed_gives_the_likeliest_answer(volume: Path)
 ELSEWHERE = """
 import sys
 from pathlib import Path
+from workers import garbage
 from workers.engines.qwen.engine import QwenEnhancer
 from workers.prompting.rules import load_rules
 from workers.watch import Watch
+garbage.search_seldom()
 rules = load_rules().enhance.model_copy(update={"max_new_tokens": 64})
 made = QwenEnhancer(Path(sys.argv[1]), device="cpu", variant="base", rules=rules)
 made.load(Watch())

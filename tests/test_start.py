@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 UNUSED = ("peft", "imwatermark", "scipy.stats", "scipy.optimize")
 STARTED = f"""
 import json, sys
+from workers import garbage
+garbage.search_seldom()
 from workers.card import loader
 from workers.engines.qwen import engine as qwen
 from workers.engines.sdxl import load as sdxl

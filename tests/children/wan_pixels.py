@@ -10,9 +10,11 @@ from pathlib import Path
 
 from wan_support import PICTURE, forbid_network
 
+from workers import garbage
 from workers.engines.wan import WanEngine
 from workers.watch import Watch
 
+garbage.search_seldom()
 forbid_network(setattr)
 engine, watch, digest = WanEngine(Path(sys.argv[1]), device="cpu"), Watch(), hashlib.sha256()
 engine.load(watch)
