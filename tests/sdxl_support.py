@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,8 @@ def generate(engine: SdxlEngine, watch: Watch | None = None, **changes: Any) -> 
 def pixels(engine: SdxlEngine, **changes: Any) -> Any:
     """(images, height, width, 3) as whole numbers that can be subtracted."""
     return np.concatenate([output.frames for output in generate(engine, **changes)]).astype(int)
+
+
+def digest(engine: SdxlEngine, **changes: Any) -> str:
+    """Names the bits of its pictures."""
+    return hashlib.sha256(b"".join(output.frames.tobytes() for output in generate(engine, **changes))).hexdigest()
