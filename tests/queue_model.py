@@ -80,16 +80,23 @@ class Seen:
     lives: dict[str, int]
 
 
+_LOOK = """
+local keys = redis.call('KEYS', '*')
+local seen, lives = {keys, {}}, {}
+for at, key in ipairs(keys) do lives[at] = redis.call('TTL', key) end
+seen[2] = lives
+for _, name in ipairs({'', ':retry', ':dead'}) do seen[#seen + 1] = redis.call('LRANGE', KEYS[1] .. name, 0, -1) end
+for at = 1, #ARGV do seen[#seen + 1] = redis.call('HGETALL', KEYS[1] .. ':' .. ARGV[at]) end
+return seen
+"""
+
+
 def look(redis: valkey.Valkey) -> Seen:
-    """In two trips."""
-    asked = redis.pipeline(transaction=False)
-    for name in (NAME, f"{NAME}:retry", f"{NAME}:dead"):
-        asked.lrange(name, 0, -1)
-    asked.hgetall(f"{NAME}:inflight").keys()
-    for name in HASHES:
-        asked.hgetall(f"{NAME}:{name}")
-    new, retry, dead, in_flight, keys, *hashes = asked.execute()
-    for key in keys:
-        asked.ttl(key)
-    lives = dict(zip((key.decode() for key in keys), asked.execute(), strict=True))
-    return Seen(new, retry, dead, in_flight, dict(zip(HASHES, hashes, strict=True)), lives)
+    """In one trip."""
+    keys, lives, new, retry, dead, in_flight, *hashes = redis.eval(_LOOK, 1, NAME, "inflight", *HASHES)
+    ends = dict(zip((key.decode() for key in keys), lives, strict=True))
+    return Seen(new, retry, dead, _pairs(in_flight), dict(zip(HASHES, map(_pairs, hashes), strict=True)), ends)
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
