@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 def build(model_class: Any, folder: Path) -> Any:
     """A model of diffusers or transformers by the `config.json` in a folder, its parameters without data.
 
-    Its buffers, which no file holds, have theirs. Raises `OSError` and `ValueError` for what is no configuration.
+    Its buffers, which no file holds, have theirs. No numbers are drawn for what has no memory: torch does this in
+    Python, and it takes longer than all the rest. Raises `OSError` and `ValueError` for what is no configuration.
     """
     from accelerate import init_empty_weights
+    from transformers.initialization import no_init_weights
 
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), no_init_weights():
         if hasattr(model_class, "load_config"):
             return model_class.from_config(model_class.load_config(folder, local_files_only=True))
         return model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
