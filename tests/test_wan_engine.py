@@ -8,11 +8,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from wan_support import PICTURE, forbid_network, loaded
 
-from workers.card import gpu
+from workers.card import gpu, weights
 from workers.engines.wan import WanEngine, pipeline
 from workers.engines.wan.encode import LENGTHS, TextEncoder, token_ids, windows
 from workers.engines.wan.graphs import Window
@@ -347,6 +348,13 @@ def test_warming_up_runs_every_shape_that_jobs_will_ask_for(volume):
     hook.remove()
     assert seen == [(1, 112, 64), (1, 64, 112), (4, 64, 112)]
     assert watch.timings["warm_up"] > 0
+
+
+def test_what_is_loaded_next_is_read_while_the_engine_warms_up(volume, monkeypatch):
+    asked = SimpleQueue()
+    monkeypatch.setattr(weights, "read_ahead", lambda paths, go_on: asked.put(paths))
+    loaded(volume / tiny.FOLDER, read_next=[volume / "enhancer"]).warm_up(Watch())
+    assert asked.get(timeout=60) == [volume / "enhancer"]
 
 
 def test_an_unloaded_engine_says_so(volume):

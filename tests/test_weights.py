@@ -6,8 +6,10 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -54,6 +56,54 @@ def test_reading_ahead_ends_when_told_to(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(10))
     with pytest.raises(Interrupted):
         weights.read_ahead([tmp_path / "a"], lambda done, total: raising(Interrupted())())
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, go_on: threading.Event) -> SimpleQueue[int]:
+    """Where the blocks begin that are read, one at a time, once each may `go_on`."""
+    begun: SimpleQueue[int] = SimpleQueue()
+
+    def read(block: tuple[Path, int]) -> int:
+        begun.put(block[1])
+        go_on.wait(60)
+        return weights.BLOCK
+
+    monkeypatch.setattr(weights, "BLOCK", 1000)
+    monkeypatch.setattr(weights, "BLOCKS_PER_WAVE", 1)
+    monkeypatch.setattr(weights, "_read", read)
+    return begun
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "read-next"]
+
+
+def test_what_is_read_next_comes_while_something_else_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(bytes(2500))
+    go_on = threading.Event()
+    begun = reading(monkeypatch, go_on)
+    go_on.set()
+    with weights.reading_ahead([tmp_path / "a"]):
+        assert [begun.get(timeout=60) for _ in range(3)] == [0, 1000, 2000]
+
+
+def test_reading_ahead_ends_with_what_it_was_done_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(bytes(2500))
+    go_on = threading.Event()
+    begun = reading(monkeypatch, go_on)
+    with weights.reading_ahead([tmp_path / "a"]):
+        assert begun.get(timeout=60) == 0
+    go_on.set()
+    for thread in readers():
+        thread.join(60)
+    assert readers() == []
+    assert begun.empty()
+
+
+def test_a_file_that_cannot_be_read_ahead_holds_nothing_up(tmp_path: Path) -> None:
+    with weights.reading_ahead([tmp_path / "missing"]):
+        for thread in readers():
+            thread.join(60)
+    assert readers() == []
 
 
 def test_a_files_hash_is_kept_beside_it_as_sha256sum_writes_it(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def _sdxl(catalogue: Catalogue) -> Engine:
 def _wan(catalogue: Catalogue) -> Engine:
     from workers.engines.wan.engine import WanEngine
 
-    root, files = catalogue.settings.model_root, catalogue.models.wan
+    root, files, enhancer = catalogue.settings.model_root, catalogue.models.wan, _enhancer_files(catalogue.settings)
     scale = size_scale(root, "wan")
     presets = [preset for preset in catalogue.presets.values() if preset.kind == "wan"]
     shapes = {(*scaled(size, scale), preset.frames) for preset in presets for size in (preset.size, preset.size[::-1])}
@@ -103,7 +103,8 @@ def _wan(catalogue: Catalogue) -> Engine:
         vace=vace_folder(root, catalogue.models),
         eight_bits=eight_bits(presets, gpu.has_eight_bits(catalogue.device)),
         curve=curve_for(presets, root, catalogue.models),
-        leave=BESIDE_WAN + _enhancer_bytes(catalogue.settings),
+        leave=BESIDE_WAN + sum(file.stat().st_size for file in enhancer),
+        read_next=enhancer,
     )
 
 
@@ -122,9 +123,8 @@ def _qwen(catalogue: Catalogue) -> Enhancer:
     )
 
 
-def _enhancer_bytes(settings: Settings) -> int:
-    _, snapshot = pick_snapshot(settings.huggingface, settings.qwen_variant)
-    return sum(file.stat().st_size for file in weight_files(snapshot))
+def _enhancer_files(settings: Settings) -> list[Path]:
+    return weight_files(pick_snapshot(settings.huggingface, settings.qwen_variant)[1])
 
 
 KINDS: Mapping[str, Kind] = {

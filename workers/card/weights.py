@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from workers.errors import Misconfigured
+from workers.errors import Interrupted, Misconfigured
 
 BLOCK = 16 << 20
 READERS = 4
@@ -73,6 +74,26 @@ def read_ahead(paths: Iterable[Path], moved: Callable[[int, int], None]) -> None
         for start in range(0, len(blocks), BLOCKS_PER_WAVE):
             done += sum(pool.map(_read, blocks[start : start + BLOCKS_PER_WAVE]))
             moved(done, total)
+
+
+@contextmanager
+def reading_ahead(paths: Iterable[Path]) -> Iterator[None]:
+    """Meanwhile another thread reads ahead, as far as it gets. What it cannot read is said by whoever needs it."""
+    ended = threading.Event()
+
+    def go_on(done: int, total: int) -> None:
+        if ended.is_set():
+            raise Interrupted
+
+    def read() -> None:
+        with suppress(Interrupted, OSError):
+            read_ahead(paths, go_on)
+
+    threading.Thread(target=read, name="read-next", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def file_hash(path: Path) -> str:

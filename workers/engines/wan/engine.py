@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.card import compiled, gpu
+from workers.card import compiled, gpu, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
@@ -41,7 +41,7 @@ class WanEngine:
     (width, height, frames) whose first job shall be as fast as the next; `cache` keeps compiled code. `vace` is used
     for references where it is there. `eight_bits`: be ready for jobs that want their products in them; `curve`: for
     those that reuse by magnitude. On a card that would not `leave` so many bytes to others, the text encoder waits in
-    host memory.
+    host memory. Files that somebody will `read_next` come into the page cache during warm-up, when the disk is idle.
     """
 
     model_hash: str | None = None
@@ -60,6 +60,7 @@ class WanEngine:
         eight_bits: bool = False,
         curve: Curve | None = None,
         leave: int = 0,
+        read_next: Sequence[Path] = (),
     ) -> None:
         self.model_name = model_name
         self._root = root
@@ -70,7 +71,7 @@ class WanEngine:
         self._vace_folder = vace
         self._eight_bits = eight_bits
         self._curve = curve
-        self._leave = leave
+        self._leave, self._read_next = leave, read_next
         self._vace: Vace | None = None
         self._merged, self._for_vace = Merged(loras), Merged(loras)
         self._practised: set[Shape] = set()
@@ -109,11 +110,12 @@ class WanEngine:
 
     def warm_up(self, watch: Watch) -> None:
         """One step of each shape: kernels are chosen and compiled, and memory is taken, now and not during a job."""
-        with gpu.guard(), watch.phase("warm_up"):
-            self._loaded_text().prepare()
-            self._loaded_denoiser().choose_attention(self._warm_up_shapes)
-        for shape in self._warm_up_shapes:
-            self._practise(shape, watch)
+        with weights.reading_ahead(self._read_next):
+            with gpu.guard(), watch.phase("warm_up"):
+                self._loaded_text().prepare()
+                self._loaded_denoiser().choose_attention(self._warm_up_shapes)
+            for shape in self._warm_up_shapes:
+                self._practise(shape, watch)
 
     @property
     def unrehearsed(self) -> bool:
