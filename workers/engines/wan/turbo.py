@@ -73,16 +73,16 @@ class Shortcut:
     """All blocks in the place of one. What it keeps is a tensor of the hidden state's size for each text."""
 
     def __init__(self, blocks: Any, criterion: Criterion) -> None:
-        self._blocks, self._criterion = blocks, criterion
+        self._criterion, blocks = criterion, list(blocks)
+        self._head, self._others = blocks[: criterion.head], blocks[criterion.head :]
         self._kept: dict[int, Tensor] = {}
 
     def forward(self, asked: Asked, hidden: Tensor, words: Tensor, time: Tensor, rotary: Any) -> Tensor:
-        text, head = asked[1], self._criterion.head
-        first = through(self._blocks[:head], hidden, words, time, rotary)
+        text, first = asked[1], through(self._head, hidden, words, time, rotary)
         alike = self._criterion.alike(text, hidden, first, time)
         if alike and text in self._kept:
             return first + self._kept[text]
-        last = through(self._blocks[head:], first, words, time, rotary)
+        last = through(self._others, first, words, time, rotary)
         self._kept[text] = last - first
         return last
 
