@@ -18,6 +18,8 @@ from typing import Any
 
 import referring
 from messages import FORMS, PRESETS, USER, announce, hostile, job, push_form, push_known
+from pod import ask
+from support import wait_until
 from system import ROOT, System
 
 from workers.local.stack import TERMINAL, LocalStack
@@ -74,7 +76,7 @@ def july(stack: LocalStack, models: Path, folder: Path) -> Run:
         settle(lambda: all(ended(stack, id_) for id_ in jobs.values() if id_))
         jobs["the last"] = stack.submit("video_fast", PROMPT)
         announce(stack, "wan_queue", jobs["the last"])
-        system.wait_for_work("wan", jobs["the last"])
+        wait_until(lambda: system.events("claimed", job=jobs["the last"]), 240)
         traces = system.traces()
         system.ask_to_stop()
         return Run(stack, system, jobs, system.ends(), traces + system.traces())
@@ -83,13 +85,15 @@ def july(stack: LocalStack, models: Path, folder: Path) -> Run:
 def newest(stack: LocalStack, models: Path, folder: Path) -> Run:
     env = {**stack.env, "MODEL_ROOT": str(models), "MAX_RATING": "adult", "DRAIN_SECONDS": "240"}
     with System(folder, str(ROOT / "dual_orchestrator.py"), env=env) as system:
-        jobs = {"the victim": stack.submit("sdxl_image_high", PROMPT, num_images=3, num_inference_steps=60)}
-        jobs["beside it"] = stack.submit("sdxl_image_fast", PROMPT, num_images=1)
-        jobs["a clip"] = stack.submit("video_fast", PROMPT, frame_num=17)
+        jobs = {"a clip": stack.submit("video_fast", PROMPT, frame_num=17)}
         jobs |= seeded(stack, "rpush")
         jobs |= in_order(stack, "rpush")
         jobs["rated adult"] = push_known(stack, hostile()["rated_adult"], "wan_queue", "rpush")
-        os.kill(system.wait_for_work("sdxl", jobs["the victim"], step=5).pid, signal.SIGKILL)
+        settle(lambda: ended(stack, jobs["seeded images"]) and not ask(stack, "HLEN", "sdxl_queue:inflight"))
+        jobs["the victim"] = stack.submit("sdxl_image_high", PROMPT, num_images=6, num_inference_steps=60)
+        worker = system.wait_for_work("sdxl", jobs["the victim"], step=5).pid
+        jobs["beside it"] = stack.submit("sdxl_image_fast", PROMPT, num_images=1)
+        os.kill(worker, signal.SIGKILL)
         settle(lambda: all(ended(stack, id_) for id_ in jobs.values()))
         traces = system.traces()
         system.ask_to_stop()
