@@ -18,7 +18,7 @@ LAYERS = {
     "references.guide references.character delivery.verdict",
     "1": "settings tables known logs stop estimates prompting delivery.report safety.scorer safety.staged safety.veil "
     "supervision.environment supervision.heartbeat supervision.wear supervision.ledger",
-    "2a": "queue supabase references provenance",
+    "2a": "queue supabase references provenance trust",
     "2b": "card engines media readback making.flaws provenance.watermark provenance.watermark_net safety.scorers",
     "3": "account worker endings claiming lease prompting.enhancing references.bringing making delivery supervision "
     "safety",

@@ -208,6 +208,7 @@ def _main() -> None:
     for module in MODULES:
         importlib.import_module(module)
     importlib.import_module("workers.safety.lexicon").load_lexicon()
+    importlib.import_module("workers.trust").trusted()
     gc.freeze()
     _Forker().run()
 

@@ -32,6 +32,7 @@ from workers.supabase.storage import SHARED_BUCKET
 from workers.supabase.web import auth_headers, reaching
 from workers.supervision import heartbeat
 from workers.tables import load_models, load_presets
+from workers.trust import trusted
 from workers.volume import Model, curve_for, lost_loras, models_of, scales
 
 LIBRARIES = ("torch", "diffusers", "transformers", "av", "PIL", "numpy", "safetensors")
@@ -236,7 +237,7 @@ def _buckets(known: Known) -> dict[str, bool]:
     key = known.settings.supabase_service_key.get_secret_value()
     with reaching("storage"):
         url = f"{known.settings.supabase_url}/storage/v1/bucket"
-        response = httpx.get(url, headers=auth_headers(key), timeout=TIMEOUT)
+        response = httpx.get(url, headers=auth_headers(key), timeout=TIMEOUT, verify=trusted())
     if not response.is_success:
         denied = response.status_code in (400, 401, 403)
         raise Unreachable(f"storage answered {response.status_code}", denied=denied)

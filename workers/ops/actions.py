@@ -21,6 +21,7 @@ from workers.queue.budget import Budget
 from workers.queue.rest import RestConnection
 from workers.settings import Settings
 from workers.supabase.web import auth_headers, reaching
+from workers.trust import trusted
 
 CANCELLED_S = 86_400
 MOST_DEAD = 50
@@ -117,7 +118,7 @@ def pause(settings: Settings, kind: str, *, paused: bool) -> dict[str, Any]:
 def submit(settings: Settings, job_type: str, prompt: str, images: int | None) -> dict[str, Any]:
     """Queue a job as the web page does, through the project's own function. Raises `NotAccepted` too."""
     request = {"jobType": job_type, "prompt": prompt, "metadata": {} if images is None else {"num_images": images}}
-    with reaching("queue-job"), httpx.Client(headers=_caller(settings), timeout=20) as http:
+    with reaching("queue-job"), httpx.Client(headers=_caller(settings), timeout=20, verify=trusted()) as http:
         answer = http.post(f"{settings.supabase_url}/functions/v1/queue-job", json=request)
     if not answer.is_success:
         raise NotAccepted(f"queue-job answered {answer.status_code}.")

@@ -11,6 +11,7 @@ from workers.ops.web import Response, problem
 from workers.settings import Settings
 from workers.supabase.web import auth_headers
 from workers.supervision.ledger import File
+from workers.trust import trusted
 
 SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4"})
 THUMBNAIL = "image/webp"
@@ -25,7 +26,8 @@ def fetch(settings: Settings, file: File, *, thumbnail: bool, wanted: str | None
     content_type = THUMBNAIL if path == file.thumbnail else file.content_type
     if content_type not in SHOWN:
         return problem(415, "This file is neither a picture nor a clip.")
-    http = httpx.Client(headers=auth_headers(settings.supabase_service_key.get_secret_value()), timeout=20)
+    headers = auth_headers(settings.supabase_service_key.get_secret_value())
+    http = httpx.Client(headers=headers, timeout=20, verify=trusted())
     address = f"{settings.supabase_url}/storage/v1/object/{quote(file.bucket)}/{quote(path)}"
     request = http.build_request("GET", address, headers={"Range": wanted} if wanted else {})
     try:

@@ -12,6 +12,7 @@ import httpx
 
 from workers.errors import Unreachable
 from workers.supabase.web import USER_AGENT, reaching
+from workers.trust import trusted
 
 if TYPE_CHECKING:
     import c2pa
@@ -45,7 +46,7 @@ class RemoteSigner:
     def __init__(self, url: str, token: str = "", *, timeout: float = 10.0) -> None:
         self._url = url
         headers = {"User-Agent": USER_AGENT} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._http = httpx.Client(headers=headers, timeout=timeout)
+        self._http = httpx.Client(headers=headers, timeout=timeout, verify=trusted())
         self._lock = threading.Lock()
         self._identity: tuple[str, str] | None = None
 

@@ -15,6 +15,7 @@ from upstash_redis.errors import UpstashError
 from workers.errors import Unreachable
 from workers.queue.budget import Budget
 from workers.supabase.web import retry_after
+from workers.trust import trusted
 
 CONNECT_LIMIT = 5.0
 PLAN_PAUSE = 60.0
@@ -50,6 +51,7 @@ class RestConnection:
         self._redis._http._client.close()
         self._redis._http._client = httpx.Client(
             timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_LIMIT)),
+            verify=trusted(),
             headers={"Upstash-Encoding": "base64"},
             event_hooks={"response": [_classify]},
         )

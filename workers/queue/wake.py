@@ -14,6 +14,7 @@ from workers.claim import ClaimReply
 from workers.errors import Unreachable
 from workers.logs import describe, log
 from workers.queue.budget import Budget
+from workers.trust import trusted
 
 SLOW = 60.0
 DOUBT = 3600.0
@@ -146,7 +147,7 @@ class WakeUps:
         headers = {"Authorization": f"Bearer {self._token}", "Accept": EVENTS}
         limits = httpx.Timeout(10.0, read=QUIET)
         try:
-            with httpx.stream("POST", self._address, headers=headers, timeout=limits) as response:
+            with httpx.stream("POST", self._address, headers=headers, timeout=limits, verify=trusted()) as response:
                 self._require_events(response)
                 self._stream = response.extensions["network_stream"].get_extra_info("socket")
                 for line in response.iter_lines():

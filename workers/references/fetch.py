@@ -20,6 +20,7 @@ import h11
 from workers.errors import Rejected, Unreachable
 from workers.references.places import ELSEWHERE, Abroad
 from workers.supabase.web import USER_AGENT, passes
+from workers.trust import trusted
 
 TIME_LIMIT = 20.0
 CONNECT_LIMIT = 5.0
@@ -62,7 +63,7 @@ class Doors:
 
     resolve: Callable[[str], Sequence[str]] = resolve
     connect: Callable[[str, float], socket.socket] = connect
-    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    tls: ssl.SSLContext = field(default_factory=trusted)
 
 
 def too_large(limit: int) -> Rejected:

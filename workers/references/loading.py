@@ -15,6 +15,7 @@ from workers.references.fetch import ABSENT, TIME_LIMIT, Doors, download, too_la
 from workers.references.guide import REFERENCE
 from workers.references.places import Stored, locate
 from workers.supabase.web import auth_headers, passes, reaching, true_status
+from workers.trust import trusted
 
 PICTURE_BYTES = 20_000_000
 CLIP_BYTES = 50_000_000
@@ -29,7 +30,8 @@ class References:
     def __init__(self, own: str, key: str, hosts: frozenset[str], doors: Doors | None = None) -> None:
         self._own, self._hosts, self._doors = own.rstrip("/"), hosts, doors or Doors()
         timeout = httpx.Timeout(TIME_LIMIT, connect=5.0)
-        self._http = httpx.Client(headers=auth_headers(key) | {"Accept-Encoding": "identity"}, timeout=timeout)
+        headers = auth_headers(key) | {"Accept-Encoding": "identity"}
+        self._http = httpx.Client(headers=headers, timeout=timeout, verify=trusted())
 
     def collect(self, wanted: Sequence[Reference], user_id: str, clip: SamplingParams | None) -> dict[str, Picture]:
         """Pictures by role; with `clip` the reference itself may be one, at most as long and of the same size.

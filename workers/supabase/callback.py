@@ -18,6 +18,7 @@ from workers.errors import Unreachable
 from workers.job import FPS, WRITTEN, Delivery, Outcome
 from workers.logs import log
 from workers.supabase.web import auth_headers, fenced, passes, reaching, retry_after
+from workers.trust import trusted
 
 Dialect = Literal["paths", "objects"]
 
@@ -93,6 +94,7 @@ class CallbackClient:
         self._http = httpx.Client(
             headers=auth_headers(key),
             timeout=httpx.Timeout(timeout, connect=5.0),
+            verify=trusted(),
             http2=False,
             event_hooks={"request": [fenced]},
         )

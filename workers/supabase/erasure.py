@@ -10,6 +10,7 @@ import httpx
 from workers.errors import Unreachable
 from workers.job import UUID
 from workers.supabase.web import auth_headers, reaching
+from workers.trust import trusted
 
 TABLES = ("workspace_assets", "images", "videos", "jobs")
 """Those that point at jobs come first."""
@@ -23,7 +24,9 @@ class Erasure:
     """One project, with the service key. Methods raise `Unreachable`; repeating them does no harm."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=auth_headers(key), timeout=TIMEOUT)
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"), headers=auth_headers(key), timeout=TIMEOUT, verify=trusted()
+        )
 
     def objects(self, user_id: str, *, dry: bool = False) -> int:
         """Everything below the user's folder of every bucket; how many there were."""

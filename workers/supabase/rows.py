@@ -10,6 +10,7 @@ import httpx
 
 from workers.errors import Unreachable
 from workers.supabase.web import auth_headers, reaching
+from workers.trust import trusted
 
 Row = dict[str, Any]
 OPEN = ("queued", "processing")
@@ -25,7 +26,7 @@ class JobRows:
 
     def __init__(self, url: str, key: str, *, timeout: float = 10.0) -> None:
         self._address = f"{url.rstrip('/')}/rest/v1/jobs"
-        self._http = httpx.Client(headers=auth_headers(key), timeout=timeout)
+        self._http = httpx.Client(headers=auth_headers(key), timeout=timeout, verify=trusted())
 
     def open_between(self, oldest: float, newest: float) -> list[Row]:
         """id, job_type and created_at of jobs without an end, made between these epochs, the oldest first."""

@@ -14,6 +14,7 @@ from storage3 import SyncStorageClient
 from workers.errors import Rejected, Unreachable
 from workers.job import Artifact, Delivery
 from workers.supabase.web import auth_headers, fenced, passes, reaching, retry_after, true_status
+from workers.trust import trusted
 
 SHARED_BUCKET = "workspace-temp"
 MOST_ASSETS = 6
@@ -118,6 +119,7 @@ def _client(headers: dict[str, str], timeout: float, *, idle: int) -> httpx.Clie
     return httpx.Client(
         headers=headers,
         timeout=httpx.Timeout(timeout, connect=5.0),
+        verify=trusted(),
         limits=httpx.Limits(max_connections=2 * PARALLEL, max_keepalive_connections=idle),
         http2=False,
         event_hooks={"request": [fenced], "response": [_raise_unless_done]},
