@@ -26,7 +26,7 @@ def start(stack: LocalStack, models: Path, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as running:
 
         def started(steps: int, **env: str) -> System:
-            places = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(tmp_path / "outbox")}
+            places = {"MODEL_ROOT": str(models), "OUTBOX_DIR": str(tmp_path / "outbox"), "DEVICE": "cpu"}
             system = System(tmp_path, FAKE, "sdxl", str(steps), "0.05", env={**stack.env, **places, **env})
             return running.enter_context(system)
 
