@@ -28,13 +28,15 @@ def keep_in(folder: Path | None) -> None:
 
     Call it before anything is compiled. One compiler in this process, no pool of processes beside it: they would
     outlive the few seconds for which they are needed. No kernels in bundles either: a bundle is written before its
-    kernels are tuned, so that some versions of torch tune what they find in one again at every start.
+    kernels are tuned, so that some versions of torch tune what they find in one again at every start. And no sizes
+    that are tried beside the tuned ones at every start, since what wins by chance is tuned again.
     """
     import torch._dynamo.config
     import torch._inductor.config
 
     torch._inductor.config.compile_threads = 1
     torch._inductor.config.bundle_triton_into_fx_graph_cache = False
+    torch._inductor.config.dynamic_scale_rblock = False
     torch._dynamo.config.recompile_limit = SHAPES
     if folder is None:
         return
@@ -52,23 +54,6 @@ def compiled(function: Function) -> Function:
     import torch
 
     return torch.compile(function, fullgraph=True, dynamic=False, options=TUNED)
-
-
-@functools.cache
-def compiled_rows(function: Function) -> Function:
-    """For tensors of shape (rows, width) and (width,): compiled once per width, for any number of rows."""
-    import torch._dynamo
-
-    made = torch.compile(function)
-
-    def call(rows: Any, vector: Any) -> Any:
-        rows, vector = rows.contiguous().data, vector.data  # a view would be compiled for the tensor that it views
-        torch._dynamo.maybe_mark_dynamic(rows, 0)
-        torch._dynamo.mark_static(rows, 1)
-        torch._dynamo.mark_static(vector)
-        return made(rows, vector)
-
-    return call
 
 
 @contextmanager

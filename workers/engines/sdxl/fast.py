@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from workers.card import attention
+from workers.card import attention, kernels
 from workers.engines.sdxl import ops
 from workers.engines.sdxl.decoder import Decoder
 from workers.engines.sdxl.denoiser import Denoiser
 from workers.engines.sdxl.graphs import Graphed
-from workers.logs import describe, log
 
 
 def hasten(pipeline: Any) -> None:
@@ -40,18 +38,12 @@ def refresh(pipeline: Any) -> None:
 
 
 def possible(device: str, cache: Path | None = None) -> bool:
-    """Whether the kernels can be compiled and run here. Without them, diffusers' own way works at its own speed.
-
-    What is compiled is kept in `cache`, keyed by card, compiler and source; without it, in the user's home.
-    """
+    """Whether the kernels can be compiled and run here; what is compiled is kept in `cache`."""
     import torch
 
-    if cache is not None:
-        os.environ.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
-    try:
+    def trial() -> None:
         image = torch.ones((1, 32, 8, 8), device=device).to(memory_format=torch.channels_last)
         ops.group_norm([image], torch.nn.GroupNorm(32, 32, device=device))
-    except Exception as error:  # triton or its C compiler is missing, or knows no such card
-        log.warning("kernels unavailable", **describe(error))
-        return False
-    return True
+
+    kernels.keep_in(cache)
+    return kernels.usable(trial)

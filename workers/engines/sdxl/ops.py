@@ -31,7 +31,7 @@ def group_norm(
 
     `shift`, (1 or images, channels), is added before the norm.
     """
-    if parts[0].is_cuda:
+    if _own(parts[0]):
         return _group_norm_on_card(parts, norm, shift, silu)
     import torch
 
@@ -43,7 +43,7 @@ def group_norm(
 
 def add_(x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """`x` plus `y` plus `bias` (channels), written into `x`. Both have channels last in memory."""
-    if not x.is_cuda:
+    if not _own(x):
         return x.add_(y).add_(bias[:, None, None])
     _check_layout(x, y)
     width = x.shape[1]
@@ -56,7 +56,7 @@ def add_norm(x: torch.Tensor, y: torch.Tensor | None, norm: Any) -> tuple[torch.
     """`x` (images, tokens, channels) with `y` added to it in place, and the layer norm of that."""
     import torch
 
-    if not x.is_cuda:
+    if not _own(x):
         summed = x if y is None else x.add_(y)
         return summed, norm(summed)
     normed, width = torch.empty_like(x), x.shape[-1]
@@ -72,10 +72,14 @@ def gate(x: torch.Tensor) -> torch.Tensor:
     import torch
 
     value, gates = x.chunk(2, dim=-1)
-    if not x.is_cuda:
+    if not _own(x):
         return value.mul_(torch.nn.functional.gelu(gates))
     kernels.gate()[_grid(*value.shape)](x, *value.shape, *TILE, num_warps=4)
     return value
+
+
+def _own(x: torch.Tensor) -> bool:
+    return x.is_cuda
 
 
 def _group_norm_on_card(

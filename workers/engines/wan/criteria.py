@@ -76,7 +76,7 @@ class BySpectrum:
 
     def alike(self, text: int, hidden: Tensor, first: Tensor, time: Tensor) -> bool:
         if self._now is None:
-            self._now = self._unchanged(modulated(self._block, hidden, time))
+            self._now = self._unchanged(modulated(self._block, hidden, time).float())
         return self._now
 
     def _unchanged(self, shown: Tensor) -> bool:

@@ -10,15 +10,15 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
-from workers.card import attention, gpu
-from workers.card.compiled import TUNED, compiled
+from workers.card import attention, compiled, gpu
+from workers.card.compiled import TUNED
 from workers.engines.wan import fused, schedulers
 from workers.engines.wan.begin import Late
 from workers.engines.wan.criteria import ByFirstBlock, ByMagnitude, BySpectrum
 from workers.engines.wan.curve import Curve
 from workers.engines.wan.eight_bits import EightBits
-from workers.engines.wan.graphs import Graph
-from workers.engines.wan.shared import FirstBlock
+from workers.engines.wan.graphs import Graph, Texts
+from workers.engines.wan.shared import FirstBlock, halve
 from workers.engines.wan.solve import Solved, Table, solve
 from workers.engines.wan.turbo import Criterion, partly, reusing
 from workers.engines.wan.vace import Control
@@ -53,19 +53,20 @@ class Solver(Protocol):
 
 
 class Denoiser:
-    """The pipeline's transformer and what makes it fast on a card: fused weights, compiled blocks, graphs; and blocks
-    with `eight_bits` and a `curve` of magnitudes, for jobs that want them."""
+    """The pipeline's transformer and what makes it fast on a card: fused weights, kernels of our own, graphs; and
+    `eight_bits` in compiled blocks and a `curve` of magnitudes, for jobs that want them."""
 
     def __init__(self, pipeline: Any, device: str, eight_bits: bool = False, curve: Curve | None = None) -> None:
         self._pipeline, self._device, self._curve = pipeline, device, curve
         self._schedule = dict(pipeline.scheduler.config)
         self._graphs: dict[tuple[int, ...], Graph] = {}
         self._pool: Any = None
+        self._texts: Texts | None = None
         self._solved = lru_cache(maxsize=SOLVED)(self._solve)
         if gpu.on_card(device):
             fused.fuse_transformer(pipeline.transformer)
-        self._eight_bits = EightBits(pipeline.transformer, self._hastened) if eight_bits else None
-        self._first = self._hastened(pipeline.transformer.blocks)
+        self._eight_bits = EightBits(pipeline.transformer, self._compiled) if eight_bits else None
+        self._first = self._halved(pipeline.transformer.blocks)
 
     def follow(self, curve: Curve) -> None:
         self._curve = curve
@@ -84,14 +85,19 @@ class Denoiser:
         heads = (1, sizes.num_attention_heads, tokens, sizes.attention_head_dim)
         attention.choose(attention.on_this_card(heads, "bfloat16", self._device))
 
+    def compiling(self) -> AbstractContextManager[None]:
+        """Inside, what is compiled by shape is compiled for new ones: blocks in 8 bits, on a card."""
+        return compiled.compiling() if self._eight_bits and gpu.on_card(self._device) else nullcontext()
+
     def prepare(self, width: int, height: int, frames: int) -> None:
         """Make the jobs of a shape fast, on a card: one frame gets a graph, more are the card's limit anyway."""
         import torch
 
         shape = tuple(self._noise(width, height, frames, 0).shape)
         if frames == 1 and gpu.on_card(self._device) and shape not in self._graphs:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            self._graphs[shape] = Graph(self._pipeline.transformer, self._first.shared, shape, self._pool)
+            transformer = self._pipeline.transformer
+            self._pool, self._texts = self._pool or torch.cuda.graph_pool_handle(), self._texts or Texts(transformer)
+            self._graphs[shape] = Graph(transformer, self._texts, self._first.shared, shape, self._pool)
 
     def latents(
         self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch, given: Given = None
@@ -116,13 +122,20 @@ class Denoiser:
                 velocity = worn.enter_context(reusing(self._pipeline.transformer, criterion, velocity))
             return denoise(velocity, solver, first, watch)
 
-    def _hastened(self, blocks: Any) -> FirstBlock:
+    def _halved(self, blocks: Sequence[Any]) -> FirstBlock:
+        first, *others = blocks
+        if gpu.on_card(self._device):
+            for block in others:
+                halve(block)
+        return FirstBlock(first)
+
+    def _compiled(self, blocks: Sequence[Any]) -> FirstBlock:
         first, *others = blocks
         if not gpu.on_card(self._device):
-            return FirstBlock(first, lambda function: function)
+            return FirstBlock(first)
         for block in others:
             block.compile(fullgraph=True, dynamic=False, options=TUNED)
-        return FirstBlock(first, compiled)
+        return FirstBlock(first, compiled.compiled)
 
     def _criterion(self, turbo: Turbo, noise: Tensor, times: list[float]) -> Criterion:
         transformer = self._pipeline.transformer

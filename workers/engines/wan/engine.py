@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.card import compiled, gpu, weights
+from workers.card import compiled, gpu, kernels, weights
 from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
@@ -103,8 +103,10 @@ class WanEngine:
         """Take over a `WanPipeline` whose models are on the device."""
         self._pipeline, self._text = loaded, TextEncoder(loaded, self._device)
         if gpu.on_card(self._device):
-            compiled.keep_in(self._cache)
+            kernels.keep_in(self._cache)
             fused.fuse_vae(loaded.vae)
+            if self._eight_bits:
+                compiled.keep_in(self._cache)
         self._denoiser = Denoiser(loaded, self._device, self._eight_bits, self._curve)
         self._merged.over({loaded.transformer: names.lora_names}, self._denoiser.refresh)
 
@@ -168,8 +170,9 @@ class WanEngine:
     def _practise(self, shape: Shape, watch: Watch) -> None:
         self._practised.add(shape)
         width, height, frames = shape
-        with gpu.guard(), watch.phase("warm_up"), compiled.compiling() if gpu.on_card(self._device) else nullcontext():
-            self._loaded_denoiser().prepare(width, height, frames)
+        denoiser = self._loaded_denoiser()
+        with gpu.guard(), watch.phase("warm_up"), denoiser.compiling():
+            denoiser.prepare(width, height, frames)
             asked = practice(width, height, frames=frames)
             self.generate(asked, watch)
             if self._eight_bits and frames > 1:

@@ -1,24 +1,25 @@
 """The transformer and the VAE with less memory traffic: what they compute stays the same, up to rounding.
 
-For cards only. Gains are in docs/performance.md.
+What stands between the products is in `ops.py`. For cards only. Gains are in docs/performance.md.
 """
 
 from __future__ import annotations
 
-import functools
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from workers.card.compiled import compiled_rows
+from workers.engines.wan import ops
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Keys = tuple["Tensor", "Tensor"]
+"""And values."""
 
 
 def fuse_transformer(transformer: Any) -> None:
     """One product for query, key and value, with the model's own weights as views of it; a rotation that reads its
     neighbour instead of writing every second value; bias and GELU where the product is written."""
-    linear_gelu()
     transformer.fuse_qkv_projections()
     transformer.rope.forward = MethodType(_signed(transformer.rope.forward), transformer.rope)
     for block in transformer.blocks:
@@ -29,7 +30,10 @@ def fuse_transformer(transformer: Any) -> None:
 
 
 class Attention:
-    """As diffusers' processor for this model, for text-to-video and fused projections."""
+    """As diffusers' processor for this model, for text-to-video and fused projections. `kept`: what is read instead of
+    the text."""
+
+    kept: Keys | None = None
 
     def __call__(
         self, attn: Any, hidden: Tensor, text: Tensor | None = None, mask: None = None, rotary: Any = None
@@ -38,20 +42,20 @@ class Attention:
 
         if text is None:
             query, key, value = attn.to_qkv(hidden).chunk(3, -1)
+            key, value = ops.heads(key, attn.norm_k, attn.heads, rotary), value.unflatten(2, (attn.heads, -1))
         else:
-            query, (key, value) = attn.to_q(hidden), attn.to_kv(text).chunk(2, -1)
-        heads = [x.unflatten(2, (attn.heads, -1)) for x in (attn.norm_q(query), attn.norm_k(key), value)]
-        if rotary is not None:
-            heads[:2] = [rotated(x, *rotary) for x in heads[:2]]
-        mixed = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in heads)).transpose(1, 2)
+            query, (key, value) = attn.to_q(hidden), self.kept or read(attn, text)
+        query = ops.heads(query, attn.norm_q, attn.heads, rotary)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         out: Tensor = attn.to_out[0](mixed.flatten(2))
         return out
 
 
-def rotated(x: Tensor, cosine: Tensor, signed_sine: Tensor) -> Tensor:
-    """Each pair of neighbours turned by its angle."""
-    swapped = x.view(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
-    return (x * cosine + swapped * signed_sine).type_as(x)
+def read(attention: Any, text: Tensor) -> Keys:
+    """Keys and values (texts, tokens, heads, head width)."""
+    key, value = attention.to_kv(text).chunk(2, -1)
+    return ops.heads(key, attention.norm_k, attention.heads), value.unflatten(2, (attention.heads, -1))
 
 
 def fuse_vae(vae: Any) -> None:
@@ -95,33 +99,8 @@ def _share(attention: Any) -> None:
             getattr(part, name).data = view
 
 
-@functools.cache
-def linear_gelu() -> Any:
-    """Linear layer and GELU (tanh) as one operator, which a compiler leaves whole: cuBLAS computes both at once."""
-    import torch
-    import torch.nn.functional as F
-
-    @torch.library.custom_op(
-        "ourvidz::linear_gelu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias) -> Tensor"
-    )
-    def operator(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if not x.is_cuda:
-            return F.gelu(F.linear(x, weight, bias), approximate="tanh")
-        flat: Tensor = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
-        return flat.view(*x.shape[:-1], -1)
-
-    @operator.register_fake
-    def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return x.new_empty(*x.shape[:-1], len(weight))
-
-    return operator
-
-
 def _linear_gelu(self: Any, hidden: Tensor) -> Tensor:
-    import torch
-
-    out: Tensor = torch.ops.ourvidz.linear_gelu(hidden, self.proj.weight, self.proj.bias)
-    return out
+    return ops.linear_gelu(hidden, self.proj.weight, self.proj.bias)
 
 
 def _channels_last(conv: Any) -> None:
@@ -147,11 +126,5 @@ def _convolved(self: Any, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
 
 def _normed(self: Any, x: Tensor) -> Tensor:
     pixels = x.permute(0, 2, 3, 4, 1)
-    made: Tensor = compiled_rows(norm_silu)(pixels.reshape(-1, pixels.shape[-1]), self.gamma.flatten())
+    made = ops.norm_silu(pixels.reshape(-1, pixels.shape[-1]), self.gamma.flatten())
     return made.view(pixels.shape).permute(0, 4, 1, 2, 3)
-
-
-def norm_silu(rows: Tensor, gamma: Tensor) -> Tensor:
-    import torch.nn.functional as F
-
-    return F.silu(F.normalize(rows.float(), dim=1).to(rows.dtype) * len(gamma) ** 0.5 * gamma)

@@ -3,11 +3,12 @@ kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from workers.card.graphs import captured
+from workers.engines.wan.fused import read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,31 +19,71 @@ WINDOW = 512
 """Tokens that the text encoder was trained on."""
 
 
+class Texts:
+    """The two texts of a step as every block reads them, which is the same in all steps: 190 MB that stay where they
+    are."""
+
+    def __init__(self, transformer: Any) -> None:
+        import torch
+
+        self._transformer = transformer
+        shape = (2, WINDOW, transformer.config.text_dim)
+        with torch.no_grad():
+            blank = self._read(torch.zeros(shape, dtype=transformer.dtype, device=transformer.device))
+        self._kept = [tensor.contiguous() for tensor in blank]
+
+    def fill(self, wanted: Tensor, unwanted: Tensor) -> None:
+        """Embeddings (1, 512, width)."""
+        import torch
+
+        with torch.no_grad():
+            torch._foreach_copy_(self._kept, self._read(torch.cat((wanted, unwanted))))
+
+    @contextmanager
+    def worn(self) -> Iterator[None]:
+        """Inside, this is what the blocks read."""
+        readers = [block.attn2.processor for block in self._transformer.blocks]
+        for reader, kept in zip(readers, zip(self._kept[::2], self._kept[1::2], strict=True), strict=True):
+            reader.kept = kept
+        try:
+            yield
+        finally:
+            for reader in readers:
+                reader.kept = None
+
+    def _read(self, texts: Tensor) -> list[Tensor]:
+        seen = self._transformer.condition_embedder.text_embedder(texts)
+        return [tensor for block in self._transformer.blocks for tensor in read(block.attn2, seen)]
+
+
 class Graph:
     """Both texts of a step at once, for latents of one shape. Its buffers hold what the last call left there."""
 
     def __init__(
-        self, transformer: Any, together: Callable[[], AbstractContextManager[None]], shape: Sequence[int], pool: Any
+        self,
+        transformer: Any,
+        texts: Texts,
+        together: Callable[[], AbstractContextManager[None]],
+        shape: Sequence[int],
+        pool: Any,
     ) -> None:
         import torch
 
-        self._together = together
-        device, dtype = transformer.device, transformer.dtype
+        device = transformer.device
+        self._together, self._texts = together, texts
         self._latents = torch.zeros(tuple(shape), device=device)
         self._time = torch.zeros((), device=device)
-        self._texts = torch.zeros(2, WINDOW, transformer.config.text_dim, dtype=dtype, device=device)
+        self._unread = torch.zeros(2, 1, transformer.config.text_dim, dtype=transformer.dtype, device=device)
         self._guidance = torch.ones((), device=device)
-        with torch.no_grad():
+        with torch.no_grad(), texts.worn():
             self._graph, self._velocity = captured(lambda: self._step(transformer), pool)
 
     def fits(self, text: Tensor) -> bool:
         """A text of several windows is longer than the graph's."""
-        return text.shape[1:] == self._texts.shape[1:]
+        return text.shape[1] == WINDOW
 
     def velocity(self, wanted: Tensor, unwanted: Tensor, guidance: float) -> Velocity:
-        import torch
-
-        self._texts.copy_(torch.cat((wanted, unwanted)))
+        self._texts.fill(wanted, unwanted)
         self._guidance.fill_(guidance)
 
         def velocity(latents: Tensor, time: Tensor) -> Tensor:
@@ -56,7 +97,7 @@ class Graph:
     def _step(self, transformer: Any) -> Tensor:
         latents = self._latents.to(transformer.dtype).expand(2, -1, -1, -1, -1)
         with self._together():
-            towards, away = transformer(latents, self._time.expand(2), self._texts, return_dict=False)[0].chunk(2)
+            towards, away = transformer(latents, self._time.expand(2), self._unread, return_dict=False)[0].chunk(2)
         velocity: Tensor = away + self._guidance * (towards - away)
         return velocity
 
