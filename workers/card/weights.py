@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import threading
@@ -40,11 +41,25 @@ def quiet_libraries() -> None:
     found._invisible_watermark_available = found._peft_available = found._scipy_available = False
     transformers.utils.is_scipy_available = lambda: False
 
+    _list_models_once()
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
         library.disable_default_handler()
         library.enable_propagation()
+
+
+@functools.cache
+def _list_models_once() -> None:
+    """To list what its models define, transformers reads their 1,600 files, and again when the first is imported: what
+    it remembers is under the folder's name, what it asks for then under its `__init__.py`."""
+    import transformers
+    import transformers.utils.import_utils as library
+
+    listed, folder = library.create_import_structure_from_path, Path(transformers.__file__).parent / "models"
+    library.create_import_structure_from_path = lambda path: listed(
+        folder if str(path) == str(folder / "__init__.py") else path
+    )
 
 
 def check_safetensors(path: Path, groups: Mapping[str, str]) -> None:
