@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_a_disk_of_a_known_rate_serves_one_after_the_other_and_saves_nothing_up(
     from bench import disk
 
     now = [100.0]
-    monkeypatch.setattr(disk.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=lambda: now[0]))
     bucket = disk.Bucket(rate=10.0)
     assert [bucket.due(size) for size in (20, 5, 5)] == [102.0, 102.5, 103.0]
     now[0] = 200.0
