@@ -40,6 +40,9 @@ LONGEST = ("test_queue_machine.py", "test_chaos.py", "tests/e2e")
 ALONE = ("test_death.py", "test_overlap.py", "test_stopped_worker.py")
 """Of e2e, those that share nothing with the long lives."""
 
+APART = ("tests", "tests/semantic")
+"""Folders whose files share nothing that takes long to make."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,7 +59,7 @@ def pytest_collection_finish() -> None:
 
 def _group(item: pytest.Item) -> str:
     folder, _, file = item.nodeid.partition("::")[0].rpartition("/")
-    return file if folder == "tests" or file in ALONE else folder
+    return file if folder in APART or file in ALONE else folder
 
 
 def _run_gateway(redis: RedisServer) -> Iterator[RunningGateway]:
