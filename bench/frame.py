@@ -101,8 +101,9 @@ def say(*lines: object) -> None:
 def head(device: str, found: Ceilings) -> str:
     if not gpu.on_card(device):
         return f"{gpu.card_name(device)}, torch {torch.__version__}, small weights: the figures show only that it runs."
-    rates = f"{found.flops / 1e12:.0f} TFLOP/s in 16 bits, copies {found.bandwidth / 1e12:.2f} TB/s"
-    return f"{gpu.card_name(device)}, torch {torch.__version__}, {rates}; random weights of the true sizes."
+    rates = f", {found.flops / 1e12:.0f} TFLOP/s in 16 bits, copies {found.bandwidth / 1e12:.2f} TB/s"
+    known = rates if math.isfinite(found.flops) else ""
+    return f"{gpu.card_name(device)}, torch {torch.__version__}{known}; random weights of the true sizes."
 
 
 def table_head() -> str:

@@ -19,6 +19,7 @@ def captured(function: Callable[[], T], pool: Any = None) -> tuple[Any, T]:
     with torch.cuda.stream(aside):
         function()
     torch.cuda.current_stream().wait_stream(aside)
+    torch.cuda.empty_cache()  # what it took, the recording takes again
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool):
         result = function()

@@ -62,13 +62,17 @@ class Denoiser:
     ) -> tuple[torch.Tensor]:
         """Called by the pipeline in place of the module's own `forward`, with the same text in every step of a job."""
         if encoder_hidden_states is not self._text:
-            self._text, self._keys = encoder_hidden_states, self.read(encoder_hidden_states)
+            self._text, self._keys = encoder_hidden_states, self.read(self.different(encoder_hidden_states))
         return (self.predict(sample, timestep, added_cond_kwargs, self._keys),)
 
-    def read(self, text: torch.Tensor) -> list[list[Keys]]:
-        """Keys and values for every transformer. `text` (images, tokens, width) holds the same rows in each of its
-        halves, the first of them the negative prompt's, if there is guidance; else the same in all."""
-        texts = text[:: len(text) // (2 - len(text) % 2)]
+    @staticmethod
+    def different(text: torch.Tensor) -> torch.Tensor:
+        """The rows that differ. `text` (images, tokens, width) holds the same rows in each of its halves, the first of
+        them the negative prompt's, if there is guidance; else the same in all."""
+        return text[:: len(text) // (2 - len(text) % 2)]
+
+    def read(self, texts: torch.Tensor) -> list[list[Keys]]:
+        """Keys and values for every transformer."""
         stages = [*self._down, self._mid, *self._up]
         return [transformer.keys(texts) for stage in stages for transformer in stage.transformers]
 

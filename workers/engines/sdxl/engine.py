@@ -94,8 +94,9 @@ class SdxlEngine:
         with watch.phase("warm_up"):
             if gpu.on_card(self._device):
                 fast.choose_attention(self._pipeline, max(WARM_BATCHES))
-            for images in WARM_BATCHES:
-                self.generate(practice(side, side, images=images, steps=2), watch)
+            with fast.recording(self._pipeline):
+                for images in WARM_BATCHES:
+                    self.generate(practice(side, side, images=images, steps=2), watch)
 
     def rehearse(self, watch: Watch) -> None: ...
 

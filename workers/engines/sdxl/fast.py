@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,28 @@ from workers.card import attention, kernels
 from workers.engines.sdxl import ops
 from workers.engines.sdxl.decoder import Decoder
 from workers.engines.sdxl.denoiser import Denoiser
-from workers.engines.sdxl.graphs import Graphed
+from workers.engines.sdxl.graphs import GraphedDecoder, GraphedDenoiser, Recorder
 
 
 def hasten(pipeline: Any) -> None:
     """Replace what denoiser and decoder do when they are called; see `blocks.py`."""
     import torch
 
+    unet, decoder = pipeline.unet, pipeline.vae.decoder
     with torch.no_grad():
-        denoiser = Denoiser(pipeline.unet)
-        pipeline.vae.decoder.forward = Decoder(pipeline.vae.decoder).forward
-    pipeline.unet.forward = (Graphed(denoiser) if pipeline.unet.device.type == "cuda" else denoiser).forward
+        denoised, decoded = Denoiser(unet), Decoder(decoder)
+    if unet.device.type != "cuda":
+        unet.forward, decoder.forward = denoised.forward, decoded.forward
+        return
+    pipeline.recorder = recorder = Recorder()
+    unet.forward = GraphedDenoiser(denoised, recorder).forward
+    decoder.forward = GraphedDecoder(decoded, recorder).forward
+
+
+def recording(pipeline: Any) -> AbstractContextManager[None]:
+    """Inside, sizes that come for the first time become graphs, where the pipeline was hastened on a card."""
+    recorder: Recorder | None = getattr(pipeline, "recorder", None)
+    return nullcontext() if recorder is None else recorder.recording()
 
 
 def choose_attention(pipeline: Any, images: int) -> None:
@@ -33,7 +45,7 @@ def choose_attention(pipeline: Any, images: int) -> None:
 def refresh(pipeline: Any) -> None:
     """After weights were changed in place: compute anew what a hastened denoiser keeps of them."""
     owner = getattr(pipeline.unet.forward, "__self__", None)
-    if isinstance(owner, Denoiser | Graphed):
+    if isinstance(owner, Denoiser | GraphedDenoiser):
         owner.refresh()
 
 

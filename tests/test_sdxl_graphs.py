@@ -1,0 +1,133 @@
+"""What is recorded, and that a recording shows what launching would. The recordings here compute anew when replayed,
+over the same memory, as a card's do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from workers.engines.sdxl import graphs
+from workers.engines.sdxl.decoder import Decoder
+from workers.engines.sdxl.denoiser import Denoiser
+from workers.engines.sdxl.graphs import GraphedDecoder, GraphedDenoiser, Recorder
+from workers.tiny import sdxl as tiny
+
+pytestmark = pytest.mark.pipelines
+
+
+class Replays(list[str]):
+    """Stands in for `captured`; counts recordings."""
+
+    def __call__(self, function: Callable[[], Any], pool: Any) -> tuple[Any, Any]:
+        self.append("recorded")
+        return Replay(function, result := function()), result
+
+
+class Replay:
+    def __init__(self, function: Callable[[], Any], result: Any) -> None:
+        self._function, self._result = function, result
+
+    def replay(self) -> None:
+        pytree.tree_map(lambda kept, new: kept.copy_(new), self._result, self._function())
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
+    made = Replays()
+    monkeypatch.setattr(graphs, "captured", made)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    return made
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    folder = tmp_path_factory.mktemp("config")
+    tiny.write_config(folder)
+    return tiny.models(folder, seed=0)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def asked(images: int, *, side: int = 16, tokens: int = 77, seed: int = 1, time: int = 500) -> dict[str, Any]:
+    """Of one job: its negative prompt first, each text once per image."""
+    return {
+        "sample": random(2 * images, 4, side, side, seed=seed),
+        "timestep": torch.tensor(time),
+        "encoder_hidden_states": random(2, tokens, 80, seed=seed).repeat_interleave(images, 0),
+        "added_cond_kwargs": {
+            "text_embeds": random(2, 48, seed=seed).repeat_interleave(images, 0),
+            "time_ids": torch.full((2 * images, 6), float(side)),
+        },
+    }
+
+
+def recorded(networks: Mapping[str, Any], *jobs: Mapping[str, Any]) -> GraphedDenoiser:
+    recorder = Recorder()
+    denoiser = GraphedDenoiser(Denoiser(networks["unet"]), recorder)
+    with torch.no_grad(), recorder.recording():
+        for job in jobs:
+            denoiser.forward(**job)
+    return denoiser
+
+
+@torch.no_grad()
+def test_replays_show_what_launching_shows_for_job_after_job(replays: Replays, networks: Mapping[str, Any]) -> None:
+    denoiser, plain = recorded(networks, asked(3), asked(1)), Denoiser(networks["unet"])
+    for images, seed in ((3, 1), (1, 2), (3, 3), (1, 3)):
+        for time in (900, 100):
+            job = asked(images, seed=seed, time=time)
+            torch.testing.assert_close(denoiser.forward(**job)[0], plain.forward(**job)[0], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_answer_outlives_the_next_replay(replays: Replays, networks: Mapping[str, Any]) -> None:
+    denoiser, job = recorded(networks, asked(1)), asked(1)
+    first = denoiser.forward(**job)[0]
+    kept = first.clone()
+    denoiser.forward(**{**job, "timestep": torch.tensor(100)})
+    assert first.equal(kept)
+
+
+@torch.no_grad()
+def test_nothing_is_recorded_while_jobs_run(replays: Replays, networks: Mapping[str, Any]) -> None:
+    denoiser, plain = recorded(networks, asked(1)), Denoiser(networks["unet"])
+    before = len(replays)
+    for other in (asked(1, side=12), asked(2), asked(1, tokens=154)):
+        assert denoiser.forward(**other)[0].equal(plain.forward(**other)[0])
+    assert len(replays) == before
+
+
+def test_batches_of_every_size_share_a_texts_keys(replays: Replays, networks: Mapping[str, Any]) -> None:
+    recorded(networks, asked(3), asked(2), asked(1))
+    assert len(replays) == 4, "one text, three sizes"
+
+
+@torch.no_grad()
+def test_a_text_is_read_again_once_weights_have_changed(replays: Replays, networks: Mapping[str, Any]) -> None:
+    denoiser, job = recorded(networks, asked(1)), asked(1)
+    denoiser.forward(**job)
+    reader = networks["unet"].mid_block.attentions[0].transformer_blocks[0].attn2.to_k
+    before = reader.weight.clone()
+    try:
+        reader.weight.mul_(3)
+        denoiser.refresh()
+        assert denoiser.forward(**job)[0].equal(Denoiser(networks["unet"]).forward(**job)[0])
+    finally:
+        reader.weight.copy_(before)
+
+
+@torch.no_grad()
+def test_the_decoder_is_replayed_in_the_sizes_that_were_recorded(replays: Replays, networks: Mapping[str, Any]) -> None:
+    plain, recorder = Decoder(networks["vae"].decoder), Recorder()
+    decoder = GraphedDecoder(plain, recorder)
+    with recorder.recording():
+        decoder.forward(random(1, 4, 8, 8))
+    for latent in (random(1, 4, 8, 8, seed=1), random(1, 4, 8, 8, seed=2), random(1, 4, 8, 12)):
+        torch.testing.assert_close(decoder.forward(latent), plain.forward(latent), rtol=0, atol=1e-4)
+    assert len(replays) == 1
