@@ -9,14 +9,8 @@ import pytest
 import runs
 from runs import Run
 
-from workers.cli.small import MANIFEST, write_volume
+from workers.cli.small import write_volume
 from workers.local.stack import LocalStack
-
-SMALLEST = """[scale]
-sdxl = 0.03125
-wan = 0.0666666667
-"""
-"""1024*1024 becomes 32*32, 480*832 becomes 32*48: most of what these runs cost is pixels."""
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +18,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A volume that workers may write on."""
     folder = tmp_path_factory.mktemp("volume") / "models"
     write_volume(folder)
-    (folder / MANIFEST).write_text(SMALLEST)
     return folder
 
 

@@ -90,7 +90,7 @@ def newest(stack: LocalStack, models: Path, folder: Path) -> Run:
         jobs |= in_order(stack, "rpush")
         jobs["rated adult"] = push_known(stack, hostile()["rated_adult"], "wan_queue", "rpush")
         settle(lambda: ended(stack, jobs["seeded images"]) and not ask(stack, "HLEN", "sdxl_queue:inflight"))
-        jobs["the victim"] = stack.submit("sdxl_image_high", PROMPT, num_images=6, num_inference_steps=60)
+        jobs["the victim"] = stack.submit("sdxl_image_high", PROMPT, num_images=3, num_inference_steps=60)
         worker = system.wait_for_work("sdxl", jobs["the victim"], step=5).pid
         jobs["beside it"] = stack.submit("sdxl_image_fast", PROMPT, num_images=1)
         os.kill(worker, signal.SIGKILL)

@@ -33,14 +33,14 @@ def contents(run: Run, label: str) -> list[Shown]:
 def test_the_job_of_a_killed_worker_is_finished_by_its_successor(newest: Run):
     body = newest.body("the victim")
     assert (body["status"], body["metadata"]["attempt"]) == ("completed", 2)
-    assert len(body["assets"]) == 6
+    assert len(body["assets"]) == 3
 
 
 def test_it_is_delivered_once(newest: Run):
     (only,) = newest.callbacks("the victim")
     assert (only.status, only.answer) == ("completed", 200)
-    assert len(contents(newest, "the victim")) == 6
-    assert len(newest.stack.double.rows("workspace_assets", job_id=newest.jobs["the victim"])) == 6
+    assert len(contents(newest, "the victim")) == 3
+    assert len(newest.stack.double.rows("workspace_assets", job_id=newest.jobs["the victim"])) == 3
 
 
 def test_its_lease_was_ended_so_that_nobody_had_to_wait_for_it(newest: Run):

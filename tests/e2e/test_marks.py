@@ -63,7 +63,7 @@ def test_every_file_of_every_type_and_dialect_is_marked(request, tmp_path, keys,
 
 
 def test_thumbnails_are_among_them(newest: Run):
-    assert len([name for name in newest.files("the victim") if name.endswith(".thumb.webp")]) == 6
+    assert len([name for name in newest.files("the victim") if name.endswith(".thumb.webp")]) == 3
 
 
 def test_no_file_holds_the_prompt(july: Run):

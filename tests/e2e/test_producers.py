@@ -26,12 +26,12 @@ def test_every_form_of_a_job_is_made_as_it_was_meant(july: Run, name: str):
 def test_the_newest_form_may_choose_size_steps_guidance_and_seed_0(july: Run):
     said = july.body("form the newest in a list by curl")["metadata"]
     assert (said["steps"], said["guidance_scale"], said["seed"]) == (30, 7.0, 0)
-    assert (said["width"], said["height"]) == (32, 16)
+    assert (said["width"], said["height"]) == (64, 32)
 
 
 def test_what_july_says_of_the_video_model_does_not_reach_sdxl(july: Run):
     said = july.body("form July's by curl")["metadata"]
-    assert (said["steps"], said["guidance_scale"], said["width"]) == (15, 6.0, 32)
+    assert (said["steps"], said["guidance_scale"], said["width"]) == (15, 6.0, 64)
 
 
 @pytest.mark.parametrize("run", ["july", "newest"])
