@@ -22,6 +22,8 @@ pytest_plugins = ["pod", "office", "queue_shop", "queue_worlds", "tests.workbenc
 
 # Thread pools of several processes on few cores wait for each other at every barrier; torch is not imported yet.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# There is no card: triton, which is not imported yet either, shall interpret kernels.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Every test file and its libraries are imported first, and stay.
 garbage.search_seldom()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from workers.engines.sdxl import kernels as sdxl_kernels
 from workers.engines.sdxl import ops as sdxl
-from workers.engines.wan import kernels as wan_kernels
 from workers.engines.wan import ops as wan
 
 pytestmark = pytest.mark.pipelines
@@ -17,21 +15,6 @@ pytestmark = pytest.mark.pipelines
 TYPES = ("float32", "bfloat16")
 CLOSE = {"float32": 1e-5, "bfloat16": 0.05}
 """What one rounding to 16 bits may differ by, of values up to ten."""
-
-
-@pytest.fixture(autouse=True)
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    builders = (
-        *(sdxl_kernels.moments, sdxl_kernels.affine, sdxl_kernels.normalize),
-        *(sdxl_kernels.add, sdxl_kernels.add_norm, sdxl_kernels.gate),
-        *(wan_kernels.add_norm, wan_kernels.heads, wan_kernels.norm_silu),
-    )
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    for builder in builders:
-        builder.cache_clear()
-    yield
-    for builder in builders:
-        builder.cache_clear()
 
 
 @pytest.fixture

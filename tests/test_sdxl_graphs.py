@@ -22,7 +22,7 @@ pytestmark = pytest.mark.pipelines
 class Replays(list[str]):
     """Stands in for `captured`; counts recordings."""
 
-    def __call__(self, function: Callable[[], Any], pool: Any) -> tuple[Any, Any]:
+    def __call__(self, function: Callable[[], Any]) -> tuple[Any, Any]:
         self.append("recorded")
         return Replay(function, result := function()), result
 
@@ -39,7 +39,6 @@ class Replay:
 def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
     made = Replays()
     monkeypatch.setattr(graphs, "captured", made)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     return made
 
 

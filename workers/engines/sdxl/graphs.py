@@ -19,18 +19,14 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Sizes that come while it is `on` become graphs; others are launched as ever, then and later. All graphs share one
-    piece of memory, as large as the largest needs."""
+    """Sizes that come while it is `on` become graphs; others are launched as ever, then and later."""
 
     def __init__(self) -> None:
         self.on = False
-        self.pool: Any = None
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        import torch
-
-        self.on, self.pool = True, self.pool or torch.cuda.graph_pool_handle()
+        self.on = True
         try:
             yield
         finally:
@@ -70,19 +66,19 @@ class GraphedDenoiser:
     def _recorded(
         self, sample: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, added: Mapping[str, torch.Tensor]
     ) -> Step:
-        pool, length = self._recorder.pool, text.shape[1:]
+        length = text.shape[1:]
         if length not in self._texts:
-            self._texts[length] = Text(self._denoiser, text, pool)
-        return Step(self._denoiser, self._texts[length], sample, timestep, added, pool)
+            self._texts[length] = Text(self._denoiser, text)
+        return Step(self._denoiser, self._texts[length], sample, timestep, added)
 
 
 class Text:
     """Keys and values of one length of text, for batches of every size."""
 
-    def __init__(self, denoiser: Denoiser, text: torch.Tensor, pool: Any) -> None:
+    def __init__(self, denoiser: Denoiser, text: torch.Tensor) -> None:
         self._texts = denoiser.different(text).clone()
         self._different = denoiser.different
-        self._graph, self.keys = captured(lambda: denoiser.read(self._texts), pool)
+        self._graph, self.keys = captured(lambda: denoiser.read(self._texts))
         self._last: torch.Tensor | None = None
 
     def read(self, text: torch.Tensor) -> None:
@@ -106,12 +102,11 @@ class Step:
         sample: torch.Tensor,
         timestep: torch.Tensor,
         added: Mapping[str, torch.Tensor],
-        pool: Any,
     ) -> None:
         self._text, self._sample, self._timestep = text, sample.clone(), timestep.clone()
         self._added = {name: tensor.clone() for name, tensor in added.items()}
         self._graph, self._prediction = captured(
-            lambda: denoiser.predict(self._sample, self._timestep, self._added, text.keys), pool
+            lambda: denoiser.predict(self._sample, self._timestep, self._added, text.keys)
         )
 
     def __call__(
@@ -137,7 +132,7 @@ class GraphedDecoder:
         key = latent.shape
         if self._recorder.on and key not in self._graphs:
             kept = latent.clone()
-            self._graphs[key] = (kept, *captured(lambda: self._decoder.forward(kept), self._recorder.pool))
+            self._graphs[key] = (kept, *captured(lambda: self._decoder.forward(kept)))
         if key not in self._graphs:
             return self._decoder.forward(latent)
         kept, graph, image = self._graphs[key]

@@ -60,7 +60,6 @@ class Denoiser:
         self._pipeline, self._device, self._curve = pipeline, device, curve
         self._schedule = dict(pipeline.scheduler.config)
         self._graphs: dict[tuple[int, ...], Graph] = {}
-        self._pool: Any = None
         self._texts: Texts | None = None
         self._solved = lru_cache(maxsize=SOLVED)(self._solve)
         if gpu.on_card(device):
@@ -91,13 +90,11 @@ class Denoiser:
 
     def prepare(self, width: int, height: int, frames: int) -> None:
         """Make the jobs of a shape fast, on a card: one frame gets a graph, more are the card's limit anyway."""
-        import torch
-
         shape = tuple(self._noise(width, height, frames, 0).shape)
         if frames == 1 and gpu.on_card(self._device) and shape not in self._graphs:
             transformer = self._pipeline.transformer
-            self._pool, self._texts = self._pool or torch.cuda.graph_pool_handle(), self._texts or Texts(transformer)
-            self._graphs[shape] = Graph(transformer, self._texts, self._first.shared, shape, self._pool)
+            self._texts = self._texts or Texts(transformer)
+            self._graphs[shape] = Graph(transformer, self._texts, self._first.shared, shape)
 
     def latents(
         self, seed: int, params: SamplingParams, text: Conditioning, watch: Watch, given: Given = None

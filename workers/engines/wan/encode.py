@@ -68,10 +68,8 @@ class TextEncoder:
         """On a card: keep windows ready that cost the host nothing. One that is parked never stays long enough."""
         if self._windows or self._parked or not gpu.on_card(self._device):
             return
-        import torch
-
-        pool, tokenizer = torch.cuda.graph_pool_handle(), self._pipeline.tokenizer
-        self._windows = [Window(self._pipeline.text_encoder, tokenizer, length, pool) for length in LENGTHS]
+        encoder, tokenizer = self._pipeline.text_encoder, self._pipeline.tokenizer
+        self._windows = [Window(encoder, tokenizer, length, recorded=True) for length in LENGTHS]
 
     def park(self) -> None:
         """Wait in host memory, and visit the card for texts that are not remembered."""

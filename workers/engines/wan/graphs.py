@@ -65,7 +65,6 @@ class Graph:
         texts: Texts,
         together: Callable[[], AbstractContextManager[None]],
         shape: Sequence[int],
-        pool: Any,
     ) -> None:
         import torch
 
@@ -76,7 +75,7 @@ class Graph:
         self._unread = torch.zeros(2, 1, transformer.config.text_dim, dtype=transformer.dtype, device=device)
         self._guidance = torch.ones((), device=device)
         with torch.no_grad(), texts.worn():
-            self._graph, self._velocity = captured(lambda: self._step(transformer), pool)
+            self._graph, self._velocity = captured(lambda: self._step(transformer))
 
     def fits(self, text: Tensor) -> bool:
         """A text of several windows is longer than the graph's."""
@@ -103,9 +102,9 @@ class Graph:
 
 
 class Window:
-    """A text of fewer than `length` tokens and its end mark; a graph where there is a `pool` of the card's memory."""
+    """A text of fewer than `length` tokens and its end mark; a graph where it is to be `recorded`."""
 
-    def __init__(self, encoder: Any, tokenizer: Any, length: int, pool: Any = None) -> None:
+    def __init__(self, encoder: Any, tokenizer: Any, length: int, *, recorded: bool = False) -> None:
         import torch
 
         self.length = length
@@ -113,9 +112,9 @@ class Window:
         self._ids = torch.full((1, length), self._end, device=encoder.device)
         self._seen = torch.ones((1, length), dtype=torch.long, device=encoder.device)
         self._graph: Any = None
-        if pool is not None:
+        if recorded:
             with torch.no_grad():
-                self._graph, self._embeds = captured(self._read, pool)
+                self._graph, self._embeds = captured(self._read)
 
     def __call__(self, ids: Sequence[int]) -> Tensor:
         """(1, 512, width), zeros after the end mark."""
