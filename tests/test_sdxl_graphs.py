@@ -11,9 +11,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from workers.engines.sdxl import graphs
-from workers.engines.sdxl.decoder import Decoder
 from workers.engines.sdxl.denoiser import Denoiser
-from workers.engines.sdxl.graphs import GraphedDecoder, GraphedDenoiser, Recorder
+from workers.engines.sdxl.graphs import Graphed
 from workers.tiny import sdxl as tiny
 
 pytestmark = pytest.mark.pipelines
@@ -66,10 +65,9 @@ def asked(images: int, *, side: int = 16, tokens: int = 77, seed: int = 1, time:
     }
 
 
-def recorded(networks: Mapping[str, Any], *jobs: Mapping[str, Any]) -> GraphedDenoiser:
-    recorder = Recorder()
-    denoiser = GraphedDenoiser(Denoiser(networks["unet"]), recorder)
-    with torch.no_grad(), recorder.recording():
+def recorded(networks: Mapping[str, Any], *jobs: Mapping[str, Any]) -> Graphed:
+    denoiser = Graphed(Denoiser(networks["unet"]))
+    with torch.no_grad(), denoiser.recording():
         for job in jobs:
             denoiser.forward(**job)
     return denoiser
@@ -78,7 +76,7 @@ def recorded(networks: Mapping[str, Any], *jobs: Mapping[str, Any]) -> GraphedDe
 @torch.no_grad()
 def test_replays_show_what_launching_shows_for_job_after_job(replays: Replays, networks: Mapping[str, Any]) -> None:
     denoiser, plain = recorded(networks, asked(3), asked(1)), Denoiser(networks["unet"])
-    for images, seed in ((3, 1), (1, 2), (3, 3), (1, 3)):
+    for images, seed in ((3, 1), (1, 2), (3, 3), (6, 4), (1, 3), (6, 3)):
         for time in (900, 100):
             job = asked(images, seed=seed, time=time)
             torch.testing.assert_close(denoiser.forward(**job)[0], plain.forward(**job)[0], rtol=0, atol=1e-5)
@@ -97,7 +95,7 @@ def test_an_answer_outlives_the_next_replay(replays: Replays, networks: Mapping[
 def test_nothing_is_recorded_while_jobs_run(replays: Replays, networks: Mapping[str, Any]) -> None:
     denoiser, plain = recorded(networks, asked(1)), Denoiser(networks["unet"])
     before = len(replays)
-    for other in (asked(1, side=12), asked(2), asked(1, tokens=154)):
+    for other in (asked(1, side=12), asked(3), asked(1, tokens=154)):
         assert denoiser.forward(**other)[0].equal(plain.forward(**other)[0])
     assert len(replays) == before
 
@@ -105,6 +103,31 @@ def test_nothing_is_recorded_while_jobs_run(replays: Replays, networks: Mapping[
 def test_batches_of_every_size_share_a_texts_keys(replays: Replays, networks: Mapping[str, Any]) -> None:
     recorded(networks, asked(3), asked(2), asked(1))
     assert len(replays) == 4, "one text, three sizes"
+
+
+@torch.no_grad()
+def test_six_pictures_are_twice_three_with_the_same_bits(replays: Replays, networks: Mapping[str, Any]) -> None:
+    denoiser, job = recorded(networks, asked(3), asked(6)), asked(6)
+    assert len(replays) == 2, "one text, one size"
+    whole = denoiser.forward(**job)[0]
+    for first in (0, 3):
+        three = asked(3)
+        rows = [*range(first, first + 3), *range(first + 6, first + 9)]
+        three |= {"sample": job["sample"][rows], "encoder_hidden_states": job["encoder_hidden_states"][rows]}
+        three["added_cond_kwargs"] = {name: tensor[rows] for name, tensor in job["added_cond_kwargs"].items()}
+        assert denoiser.forward(**three)[0].equal(whole[rows])
+
+
+@torch.no_grad()
+def test_unguided_pictures_replay_what_half_as_many_guided_ones_recorded(
+    replays: Replays, networks: Mapping[str, Any]
+) -> None:
+    denoiser, plain, job = recorded(networks, asked(3)), Denoiser(networks["unet"]), asked(6)
+    job = {"sample": job["sample"][6:], "timestep": job["timestep"]} | {
+        "encoder_hidden_states": job["encoder_hidden_states"][6:],
+        "added_cond_kwargs": {name: tensor[6:] for name, tensor in job["added_cond_kwargs"].items()},
+    }
+    torch.testing.assert_close(denoiser.forward(**job)[0], plain.forward(**job)[0], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -119,14 +142,3 @@ def test_a_text_is_read_again_once_weights_have_changed(replays: Replays, networ
         assert denoiser.forward(**job)[0].equal(Denoiser(networks["unet"]).forward(**job)[0])
     finally:
         reader.weight.copy_(before)
-
-
-@torch.no_grad()
-def test_the_decoder_is_replayed_in_the_sizes_that_were_recorded(replays: Replays, networks: Mapping[str, Any]) -> None:
-    plain, recorder = Decoder(networks["vae"].decoder), Recorder()
-    decoder = GraphedDecoder(plain, recorder)
-    with recorder.recording():
-        decoder.forward(random(1, 4, 8, 8))
-    for latent in (random(1, 4, 8, 8, seed=1), random(1, 4, 8, 8, seed=2), random(1, 4, 8, 12)):
-        torch.testing.assert_close(decoder.forward(latent), plain.forward(latent), rtol=0, atol=1e-4)
-    assert len(replays) == 1

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 SHORT, LONG = "blurry", ", ".join(["blurry"] * 40)
 """Negative prompts of one chunk, and of two, as those are that jobs get from us."""
-WARM_BATCHES = ((6, LONG), (3, LONG), (1, LONG), (6, SHORT), (1, SHORT))
-"""Numbers of images that jobs may ask for, and lengths of text: each becomes a graph of its own. The largest first, so
-that the memory they share fits all."""
+WARM_BATCHES = ((3, LONG), (1, LONG), (3, SHORT), (1, SHORT), (6, LONG))
+"""Numbers of images that jobs may ask for, and lengths of text. Six are made with what three leave behind."""
 
 
 class SdxlEngine:

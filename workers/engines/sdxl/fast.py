@@ -10,28 +10,24 @@ from workers.card import attention, kernels
 from workers.engines.sdxl import ops
 from workers.engines.sdxl.decoder import Decoder
 from workers.engines.sdxl.denoiser import Denoiser
-from workers.engines.sdxl.graphs import GraphedDecoder, GraphedDenoiser, Recorder
+from workers.engines.sdxl.graphs import Graphed
 
 
 def hasten(pipeline: Any) -> None:
     """Replace what denoiser and decoder do when they are called; see `blocks.py`."""
     import torch
 
-    unet, decoder = pipeline.unet, pipeline.vae.decoder
+    unet = pipeline.unet
     with torch.no_grad():
-        denoised, decoded = Denoiser(unet), Decoder(decoder)
-    if unet.device.type != "cuda":
-        unet.forward, decoder.forward = denoised.forward, decoded.forward
-        return
-    pipeline.recorder = recorder = Recorder()
-    unet.forward = GraphedDenoiser(denoised, recorder).forward
-    decoder.forward = GraphedDecoder(decoded, recorder).forward
+        denoiser = Denoiser(unet)
+        pipeline.vae.decoder.forward = Decoder(pipeline.vae.decoder).forward
+    unet.forward = (Graphed(denoiser) if unet.device.type == "cuda" else denoiser).forward
 
 
 def recording(pipeline: Any) -> AbstractContextManager[None]:
     """Inside, sizes that come for the first time become graphs, where the pipeline was hastened on a card."""
-    recorder: Recorder | None = getattr(pipeline, "recorder", None)
-    return nullcontext() if recorder is None else recorder.recording()
+    owner = getattr(pipeline.unet.forward, "__self__", None)
+    return owner.recording() if isinstance(owner, Graphed) else nullcontext()
 
 
 def choose_attention(pipeline: Any, images: int) -> None:
@@ -45,7 +41,7 @@ def choose_attention(pipeline: Any, images: int) -> None:
 def refresh(pipeline: Any) -> None:
     """After weights were changed in place: compute anew what a hastened denoiser keeps of them."""
     owner = getattr(pipeline.unet.forward, "__self__", None)
-    if isinstance(owner, Denoiser | GraphedDenoiser):
+    if isinstance(owner, Denoiser | Graphed):
         owner.refresh()
 
 
