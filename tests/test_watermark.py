@@ -131,7 +131,11 @@ def test_the_same_pixels_and_job_give_the_same_pixels_again_and_another_job_othe
     assert not np.array_equal(one.frames, other.frames)
 
 
-def test_a_smooth_picture_keeps_it_too(marker: Watermark, detector: Detector):
+@pytest.mark.parametrize("in_16_bits", [False, True], ids=["on a processor", "as on a card"])
+def test_a_smooth_picture_keeps_it_too(
+    in_16_bits: bool, marker: Watermark, detector: Detector, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watermark_net, "in_16_bits", lambda frames: in_16_bits)
     picture = smooth(104, (512, 512))[160:288, 160:288]
     (marked,) = marker.mark([Output(0, 7, picture[None])], JOB, Watch())
     assert psnr(picture, marked.frames[0]) > 30

