@@ -10,6 +10,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,18 @@ from workers.card import gpu
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Its arguments on a card, and with small weights; `keeps` are those that name a folder."""
+    """Its arguments on a card, and with small weights; `keeps` are those that name a folder. What is compiled is the
+    same for all, weights are not."""
 
     what: str
     card: str = ""
     small: str = ""
     keeps: tuple[str, ...] = ()
 
-    def arguments(self, small: bool, folder: Path | None) -> list[str]:
+    def arguments(self, small: bool, weights: Path, compiled: Path) -> list[str]:
         own = ["--small", *shlex.split(self.small)] if small else shlex.split(self.card)
-        kept = [f"{name}={folder / name.strip('-')}" for name in self.keeps] if folder else []
-        return [*own, *kept]
+        places = {"--folder": weights, "--cache": compiled}
+        return [*own, *(f"{option}={places[option]}" for option in self.keeps)]
 
 
 NO_COPIES = "--count 1 --clips 0 --unmarked 0"
@@ -56,10 +58,10 @@ BENCHES = {
 }
 
 
-def run(name: str, *, small: bool, folder: Path | None) -> bool:
+def run(name: str, *, small: bool, folder: Path) -> bool:
     """Whether it came to its end."""
     bench = BENCHES[name]
-    command = ["-m", f"bench.{name}", *bench.arguments(small, folder)]
+    command = ["-m", f"bench.{name}", *bench.arguments(small, folder / name, folder / "compiled")]
     say(f"\n## {bench.what}\n", f"`python {shlex.join(command)}`\n")
     return subprocess.run([sys.executable, *command]).returncode == 0
 
@@ -73,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(asked.names) - set(BENCHES):
         parser.error(f"{', '.join(sorted(unknown))}: not among {', '.join(BENCHES)}")
     small = asked.small or not gpu.on_card(gpu.pick_device())
-    failed = [name for name in asked.names or BENCHES if not run(name, small=small, folder=asked.folder)]
+    with tempfile.TemporaryDirectory() as nowhere:
+        folder = asked.folder or Path(nowhere)
+        failed = [name for name in asked.names or BENCHES if not run(name, small=small, folder=folder)]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

@@ -25,7 +25,7 @@ def test_every_bench_knows_the_arguments_that_it_gets(name: str) -> None:
 def test_what_is_named_is_measured_and_the_command_for_it_alone_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
     bench.main(["--small", "qwen"])
     printed = capfd.readouterr().out
-    assert "`python -m bench.qwen --small --runs 1 --tokens 16`" in printed
+    assert "`python -m bench.qwen --small --runs 1 --tokens 16 --cache=" in printed
     assert "| 16 tokens |" in printed
 
 
