@@ -381,6 +381,13 @@ def test_a_shape_that_warm_up_did_not_know_is_rehearsed_once_a_job_has_asked_for
     assert not engine.unrehearsed
 
 
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_a_clip_of_an_unknown_shape_needs_a_rehearsal_only_for_8_bits(volume, eight_bits):
+    engine = loaded(volume / tiny.FOLDER, eight_bits=eight_bits)
+    engine.generate(replace(PICTURE, frames=5), Watch())
+    assert engine.unrehearsed is eight_bits
+
+
 def test_a_rehearsal_that_fails_is_not_repeated(volume, monkeypatch):
     engine = loaded(volume / tiny.FOLDER)
     frames(engine)

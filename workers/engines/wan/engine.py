@@ -124,7 +124,8 @@ class WanEngine:
         return not self._met <= self._practised
 
     def rehearse(self, watch: Watch) -> None:
-        """What warm-up does, for one shape that came since and ran as it is written. Not again where it fails."""
+        """What warm-up does, for one shape that came since and has no graph yet, or nothing compiled in 8 bits: other
+        clips are fast in any. Not again where it fails."""
         shape = min(self._met - self._practised)
         try:
             self._practise(shape, watch)
@@ -137,7 +138,7 @@ class WanEngine:
         usable; `EngineBroken` means a new process."""
         merged = self._for_vace if params.guide is not None and params.guide.use != "start" else self._merged
         merged.wear(params.loras, watch)
-        if params.guide is None:
+        if params.guide is None and (params.frames == 1 or self._eight_bits):
             self._met.add((params.width, params.height, params.frames))
         with gpu.guard(), watch.phase("encode_text"):
             negative = params.negative_prompt if params.guidance > 1 else None
