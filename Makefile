@@ -11,7 +11,7 @@ JOBS ?= 5000
 # What needs more than wheels of Python: Deno and PostgreSQL, a browser, weights that were trained.
 RING3 := tests/edge tests/browser tests/semantic
 
-.PHONY: demo test test-ring3 test-again lint check-types chaos chaos-network clean
+.PHONY: demo test test-ring3 test-again test-ring3-again lint check-types chaos chaos-network clean
 
 # SUPABASE=1 runs the functions and migrations of supabase/ in the place of the July double.
 demo: $(VENV)/$(if $(SUPABASE),.edge,.local)
@@ -26,7 +26,10 @@ test-ring3: $(VENV)/.edge
 
 # What failed last, one test after the other.
 test-again: $(VENV)/.dev
-	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(RING3:%=--ignore=%)
+
+test-ring3-again: $(VENV)/.edge
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(wildcard $(RING3))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -38,7 +39,6 @@ settings.load_profile("steady")
 LONGEST = ("test_queue_machine.py", "test_chaos.py", "tests/e2e")
 """Groups that come first, so that no core is left idle at the end."""
 
-
 ALONE = ("test_death.py", "test_overlap.py", "test_stopped_worker.py")
 """Of e2e, those that share nothing with the long lives."""
 
@@ -52,6 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: [_group(item) != name for name in LONGEST])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """xdist writes its group behind a test's name, by which `--last-failed` would not find it again. The workers need
+    it there; only where all reports come together they have a `node`."""
+    if hasattr(report, "node"):
+        report.nodeid = re.sub(r"@[^\]@:]*$", "", report.nodeid)
 
 
 def pytest_collection_finish() -> None:

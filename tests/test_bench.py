@@ -127,7 +127,8 @@ def test_a_throttled_start_shows_that_the_rate_was_held_and_says_how(printed: Ca
     head, _, row = [cells(line) for line in lines if line.startswith("|")]
     found = dict(zip(head, row, strict=True))
     assert found["model, start"] == "sdxl, throttled"
-    assert float(found["GB/s"]) <= 0.02 <= float(found["GB"])
+    assert float(found["GB"]) == 0.02
+    assert float(found["GB/s"]) <= 0.03, "both are rounded; without the limit it is ten times as much"
     assert found["warm-up"]
     assert lines[-1].startswith("throttled: ")
     assert "20 million a second from one bucket for all reading threads" in lines[-1]
