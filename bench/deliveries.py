@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.idle import Job, Look, Run
+from bench.looking import looking
 from bench.overlap import worker
 from workers.cli.small import write_volume
 from workers.kinds import KINDS
@@ -116,21 +116,16 @@ def _wait(
 @contextmanager
 def _looked_at(pid: int) -> Iterator[list[Look]]:
     """The card and this process meanwhile."""
-    looks, over, card = [], threading.Event(), Card()
+    looks: list[Look] = []
+    card = Card()
 
     def look() -> None:
-        while not over.wait(LOOK_EVERY):
-            seen = card.read()
-            busy, used = (None, None) if seen is None else (seen.utilization, seen.used)
-            looks.append(Look(time.time(), busy, used, _memory(pid)))
+        seen = card.read()
+        busy, used = (None, None) if seen is None else (seen.utilization, seen.used)
+        looks.append(Look(time.time(), busy, used, _memory(pid)))
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with looking(look, LOOK_EVERY):
         yield looks
-    finally:
-        over.set()
-        thread.join()
 
 
 def _memory(pid: int) -> int:

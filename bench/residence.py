@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.frame import say
+from bench.looking import looking
 from workers.card import gpu
 
 POLL = 0.02
@@ -192,22 +192,14 @@ def _synchronize(device: str) -> None:
 @contextmanager
 def _watched_memory(device: str) -> Iterator[list[float]]:
     """The most of the card that was in use meanwhile, by all processes, in bytes; looked at every 20 ms."""
-    peak, over = [0.0], threading.Event()
+    peak = [0.0]
 
     def look() -> None:
-        while True:
-            memory = gpu.memory(device)
-            peak[0] = max(peak[0], memory.used if memory else 0)
-            if over.wait(POLL):
-                return
+        memory = gpu.memory(device)
+        peak[0] = max(peak[0], memory.used if memory else 0)
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with looking(look, POLL):
         yield peak
-    finally:
-        over.set()
-        thread.join()
 
 
 def _reply(**facts: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from workers.engines.sdxl import SdxlEngine
 from workers.job import Output, SamplingParams
@@ -51,3 +52,36 @@ def pixels(engine: SdxlEngine, **changes: Any) -> Any:
 def digest(engine: SdxlEngine, **changes: Any) -> str:
     """Names the bits of its pictures."""
     return hashlib.sha256(b"".join(output.frames.tobytes() for output in generate(engine, **changes))).hexdigest()
+
+
+def networks_in(folder: Path) -> dict[str, Any]:
+    """Small ones with random weights, the same at every call."""
+    tiny.write_config(folder)
+    return tiny.models(folder, seed=0)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def asked(
+    images: int,
+    *,
+    height: int = 16,
+    width: int = 16,
+    guided: bool = True,
+    tokens: int = 77,
+    seed: int = 1,
+    time: int = 500,
+) -> dict[str, Any]:
+    """What the pipeline calls the denoiser with: negative prompt first, each text once per image."""
+    texts = 2 if guided else 1
+    return {
+        "sample": random(texts * images, 4, height, width, seed=seed),
+        "timestep": torch.tensor(time),
+        "encoder_hidden_states": random(texts, tokens, 80, seed=seed).repeat_interleave(images, 0),
+        "added_cond_kwargs": {
+            "text_embeds": random(texts, 48, seed=seed).repeat_interleave(images, 0),
+            "time_ids": torch.tensor([[128.0, 128.0, 0.0, 0.0, 128.0, 128.0]] * texts * images),
+        },
+    }

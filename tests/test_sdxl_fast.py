@@ -10,39 +10,19 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from sdxl_support import pixels, tiny_engine
+from sdxl_support import asked, networks_in, pixels, random, tiny_engine
 
 from workers.engines.sdxl import fast, ops, schedulers, vae
 from workers.engines.sdxl.decoder import Decoder
 from workers.engines.sdxl.denoiser import Denoiser
 from workers.settings import CONFIG_DIR
-from workers.tiny import sdxl as tiny
 
 pytestmark = pytest.mark.pipelines
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("config")
-    tiny.write_config(folder)
-    return tiny.models(folder, seed=0)
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def asked(images: int, height: int = 16, width: int = 16, guided: bool = True) -> dict[str, Any]:
-    """What the pipeline calls the denoiser with: negative prompt first, each text once per image."""
-    texts = 2 if guided else 1
-    sizes = torch.tensor([[128.0, 128.0, 0.0, 0.0, 128.0, 128.0]] * texts * images)
-    pooled = random(texts, 48, seed=1).repeat_interleave(images, 0)
-    return {
-        "sample": random(texts * images, 4, height, width),
-        "timestep": torch.tensor(500),
-        "encoder_hidden_states": random(texts, 77, 80, seed=2).repeat_interleave(images, 0),
-        "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes},
-    }
+    return networks_in(tmp_path_factory.mktemp("config"))
 
 
 @torch.no_grad()

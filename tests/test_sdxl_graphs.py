@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from sdxl_support import asked, networks_in
 from torch.utils import _pytree as pytree
 
 from workers.engines.sdxl import graphs
 from workers.engines.sdxl.denoiser import Denoiser
 from workers.engines.sdxl.graphs import Graphed
-from workers.tiny import sdxl as tiny
 
 pytestmark = pytest.mark.pipelines
 
@@ -43,26 +43,7 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    folder = tmp_path_factory.mktemp("config")
-    tiny.write_config(folder)
-    return tiny.models(folder, seed=0)
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def asked(images: int, *, side: int = 16, tokens: int = 77, seed: int = 1, time: int = 500) -> dict[str, Any]:
-    """Of one job: its negative prompt first, each text once per image."""
-    return {
-        "sample": random(2 * images, 4, side, side, seed=seed),
-        "timestep": torch.tensor(time),
-        "encoder_hidden_states": random(2, tokens, 80, seed=seed).repeat_interleave(images, 0),
-        "added_cond_kwargs": {
-            "text_embeds": random(2, 48, seed=seed).repeat_interleave(images, 0),
-            "time_ids": torch.full((2 * images, 6), float(side)),
-        },
-    }
+    return networks_in(tmp_path_factory.mktemp("config"))
 
 
 def recorded(networks: Mapping[str, Any], *jobs: Mapping[str, Any]) -> Graphed:
@@ -95,7 +76,7 @@ def test_an_answer_outlives_the_next_replay(replays: Replays, networks: Mapping[
 def test_nothing_is_recorded_while_jobs_run(replays: Replays, networks: Mapping[str, Any]) -> None:
     denoiser, plain = recorded(networks, asked(1)), Denoiser(networks["unet"])
     before = len(replays)
-    for other in (asked(1, side=12), asked(3), asked(1, tokens=154)):
+    for other in (asked(1, height=12, width=12), asked(3), asked(1, tokens=154)):
         assert denoiser.forward(**other)[0].equal(plain.forward(**other)[0])
     assert len(replays) == before
 

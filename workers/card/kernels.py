@@ -1,4 +1,4 @@
-"""Whether kernels of our own can be compiled and run here, and where what was compiled is kept."""
+"""Kernels of our own: whether they can be compiled and run here, where what was compiled is kept, how wide they are."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def usable(trial: Callable[[], object]) -> bool:
         log.warning("kernels unavailable", **describe(error))
         return False
     return True
+
+
+def power_of_two(number: int) -> int:
+    """The least that is not below: Triton's blocks have no other sizes."""
+    return 1 << (number - 1).bit_length()

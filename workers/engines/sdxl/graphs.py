@@ -92,15 +92,14 @@ class Text:
     """Keys and values of one length of text, for batches of every size."""
 
     def __init__(self, denoiser: Denoiser, text: torch.Tensor) -> None:
-        self._texts = denoiser.different(text).clone()
-        self._different = denoiser.different
+        self._texts = Denoiser.different(text).clone()
         self._graph, self.keys = captured(lambda: denoiser.read(self._texts))
         self._last: torch.Tensor | None = None
 
     def read(self, text: torch.Tensor) -> None:
         """Once for all steps of a job, which come with the same tensor."""
         if text is not self._last:
-            self._texts.copy_(self._different(text))
+            self._texts.copy_(Denoiser.different(text))
             self._graph.replay()
             self._last = text
 

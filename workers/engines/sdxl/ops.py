@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from workers.card.kernels import power_of_two
 from workers.engines.sdxl import kernels
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def add_norm(x: torch.Tensor, y: torch.Tensor | None, norm: Any) -> tuple[torch.
     normed, width = torch.empty_like(x), x.shape[-1]
     kernels.add_norm()[(x.numel() // width,)](
         x, x if y is None else y, norm.weight, norm.bias, normed, norm.eps,
-        width, _power_of_two(width), y is not None, num_warps=4,
+        width, power_of_two(width), y is not None, num_warps=4,
     )  # fmt: skip
     return x, normed
 
@@ -102,7 +103,7 @@ def _group_norm_on_card(
     kernels.affine()[(images, norm.num_groups)](
         mean, square, shift, norm.weight, norm.bias, factor, summand,
         pixels, chunks, 0 if len(shift) == 1 else width, norm.eps,
-        width, group, ROWS, CHUNKS[chunks > CHUNKS[0]], _power_of_two(group), num_warps=4,
+        width, group, ROWS, CHUNKS[chunks > CHUNKS[0]], power_of_two(group), num_warps=4,
     )  # fmt: skip
     shape = (images, width, *x.shape[2:])
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -128,7 +129,3 @@ def _check_layout(*images: torch.Tensor) -> None:
 
 def _grid(rows: int, width: int) -> tuple[int, int]:
     return -(-rows // TILE[0]), -(-width // TILE[1])
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from workers.card.kernels import usable
+from workers.card.kernels import power_of_two, usable
 from workers.engines.wan import kernels
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def heads(x: Tensor, norm: Any, count: int, rotary: Rotary | None = None) -> Ten
     out = x.new_empty(samples, tokens, count, width // count)
     kernels.heads()[(-(-tokens // ROWS), samples)](
         x, norm.weight, cosine, sine, out, x.stride(1), tokens, norm.eps,
-        width, width // count, _power_of_two(width), ROWS, rotary is not None, num_warps=WARPS,
+        width, width // count, power_of_two(width), ROWS, rotary is not None, num_warps=WARPS,
     )  # fmt: skip
     return out
 
@@ -117,7 +117,7 @@ def _add_norm_on_card(
     kernels.add_norm()[(-(-tokens // ROWS), samples)](
         x, x if y is None else y, x if gate is None else gate, x if factor is None else factor,
         x if summand is None else summand, total, normed, x.stride(0), tokens, _stride(gate), _stride(factor), eps,
-        width, _power_of_two(width), ROWS, y is not None, gate is not None, factor is not None, one, num_warps=WARPS,
+        width, power_of_two(width), ROWS, y is not None, gate is not None, factor is not None, one, num_warps=WARPS,
     )  # fmt: skip
     return total, normed
 
@@ -126,7 +126,7 @@ def _norm_silu_on_card(rows: Tensor, gamma: Tensor) -> Tensor:
     import torch
 
     out, (count, width) = torch.empty_like(rows), rows.shape
-    block = _power_of_two(width)
+    block = power_of_two(width)
     high = max(1, TILE // block)
     kernels.norm_silu()[(-(-count // high),)](
         rows, gamma, out, count, LEAST, width**0.5, width, high, block, num_warps=4
@@ -156,7 +156,3 @@ def _check(layout: bool) -> None:
     """The kernels count addresses themselves: another layout would give other pictures and no error."""
     if not layout:
         raise ValueError("The video model's kernels need rows that lie in memory one after the other.")
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
