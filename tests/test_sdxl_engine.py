@@ -13,9 +13,16 @@ import pytest
 import torch
 from offline import offline
 from sdxl_support import digest, generate, pixels, tiny_engine
+from transformers import CLIPTokenizer
 
-from workers.engines.sdxl import SdxlEngine, load, schedulers
+from workers.engines.sdxl import SdxlEngine, encode, load, schedulers
+from workers.engines.sdxl.engine import WARM_UP_NEGATIVE
 from workers.errors import EngineBroken, Interrupted, Rejected
+from workers.job import Job
+from workers.local.supabase.payloads import NEGATIVE_PROMPT
+from workers.prompting.prompt import compose
+from workers.prompting.rules import load_rules
+from workers.tables import load_presets
 from workers.watch import Watch
 
 pytestmark = pytest.mark.pipelines
@@ -146,13 +153,23 @@ def test_an_interrupted_job_ends_at_the_next_step_and_the_next_job_is_unharmed(e
     assert (pixels(engine) == before).all()
 
 
-def test_warming_up_uses_the_models_own_size_and_every_batch(engine: SdxlEngine) -> None:
+def test_warming_up_uses_the_models_own_size(engine: SdxlEngine) -> None:
     seen: set[tuple[int, ...]] = set()
     watch = Watch()
     with engine._pipeline.unet.register_forward_pre_hook(lambda _, arguments: seen.add(tuple(arguments[0].shape))):
         engine.warm_up(watch)
-    assert seen == {(2 * images, 4, 16, 16) for images in (1, 3, 6)}
+    assert seen == {(2 * images, 4, 16, 16) for images in (1, 6)}
     assert "warm_up" in watch.timings
+
+
+def test_warming_up_reads_a_text_as_long_as_the_usual_jobs() -> None:
+    tokenizer, preset = CLIPTokenizer.from_pretrained(load.SHIPPED / "tokenizer"), load_presets()["sdxl_image_fast"]
+    job = Job(id="1", type=preset.type, user_id="2", prompt="a red bicycle", negative_prompt=NEGATIVE_PROMPT)
+    usual, practised = (
+        len(encode.reader(tokenizer)(negative))
+        for negative in (compose(job, preset, load_rules(), rating="sfw").negative_prompt, WARM_UP_NEGATIVE)
+    )
+    assert usual == practised > 1
 
 
 def test_a_batch_too_large_for_the_card_is_made_in_halves(engine: SdxlEngine) -> None:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from workers.engines.sdxl import graphs
 from workers.engines.sdxl.denoiser import Denoiser
-from workers.engines.sdxl.graphs import Graphed
+from workers.engines.sdxl.graphs import Graphed, Texts
 
 pytestmark = pytest.mark.pipelines
 
@@ -73,23 +73,41 @@ def test_an_answer_outlives_the_next_replay(replays: Replays, networks: Mapping[
 
 
 @torch.no_grad()
-def test_nothing_is_recorded_while_jobs_run(replays: Replays, networks: Mapping[str, Any]) -> None:
+def test_unknown_sizes_and_overlong_texts_are_launched(replays: Replays, networks: Mapping[str, Any]) -> None:
     denoiser, plain = recorded(networks, asked(1)), Denoiser(networks["unet"])
     before = len(replays)
-    for other in (asked(1, height=12, width=12), asked(3), asked(1, tokens=154)):
+    for other in (asked(1, height=12, width=12), asked(3), asked(1, tokens=5 * 77)):
         assert denoiser.forward(**other)[0].equal(plain.forward(**other)[0])
     assert len(replays) == before
 
 
-def test_batches_of_every_size_share_a_texts_keys(replays: Replays, networks: Mapping[str, Any]) -> None:
-    recorded(networks, asked(3), asked(2), asked(1))
-    assert len(replays) == 4, "one text, three sizes"
+@torch.no_grad()
+@pytest.mark.parametrize("images", [1, 3, 6])
+def test_a_longer_text_of_a_known_size_is_recorded_with_its_first_job(
+    images: int, replays: Replays, networks: Mapping[str, Any]
+) -> None:
+    denoiser, plain = recorded(networks, asked(6), asked(1)), Denoiser(networks["unet"])
+    before = len(replays)
+    for tokens, seed in ((154, 1), (308, 2), (154, 3), (77, 4)):
+        for time in (900, 100):
+            job = asked(images, tokens=tokens, seed=seed, time=time)
+            torch.testing.assert_close(denoiser.forward(**job)[0], plain.forward(**job)[0], rtol=0, atol=1e-5)
+    assert len(replays) == before + 2, "one for each new length"
+
+
+@torch.no_grad()
+def test_texts_of_all_lengths_share_memory(networks: Mapping[str, Any]) -> None:
+    texts = Texts(Denoiser(networks["unet"]))
+    short, long = (texts.places(asked(1, tokens=tokens)["encoder_hidden_states"]) for tokens in (77, 308))
+    assert {key.data_ptr() for key, _ in short[0]} == {key.data_ptr() for key, _ in long[0]}
+    with pytest.raises(RuntimeError):
+        texts.places(asked(1, tokens=5 * 77)["encoder_hidden_states"])
 
 
 @torch.no_grad()
 def test_six_pictures_are_twice_three_with_the_same_bits(replays: Replays, networks: Mapping[str, Any]) -> None:
     denoiser, job = recorded(networks, asked(3), asked(6)), asked(6)
-    assert len(replays) == 2, "one text, one size"
+    assert len(replays) == 1
     whole = denoiser.forward(**job)[0]
     for first in (0, 3):
         three = asked(3)

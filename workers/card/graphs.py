@@ -14,7 +14,7 @@ def captured(function: Callable[[], T]) -> tuple[Any, T]:
     libraries set up what cannot be set up while the card records.
 
     All graphs of a process share one piece of memory, as large as the largest needs: they run one after the other, and
-    what they return stays theirs for as long as it is held.
+    what they return stays theirs for as long as it is held. Other threads may ask the card for something meanwhile.
     """
     import torch
 
@@ -25,7 +25,7 @@ def captured(function: Callable[[], T]) -> tuple[Any, T]:
     torch.cuda.current_stream().wait_stream(aside)
     torch.cuda.empty_cache()  # what it took, the recording takes again
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, stream=aside):
+    with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
         result = function()
     return graph, result
 

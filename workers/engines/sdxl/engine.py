@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-SHORT, LONG = "blurry", ", ".join(["blurry"] * 40)
-"""Negative prompts of one chunk, and of two, as those are that jobs get from us."""
-WARM_BATCHES = ((3, LONG), (1, LONG), (3, SHORT), (1, SHORT), (6, LONG))
-"""Numbers of images that jobs may ask for, and lengths of text. Six are made with what three leave behind."""
+WARM_UP_IMAGES = (6, 1)
+"""Numbers that jobs ask for; three are made as one half of six is."""
+WARM_UP_NEGATIVE = ", ".join(["blurry"] * 90)
+"""Three chunks of text, as a client's negative prompt and ours make together."""
 
 
 class SdxlEngine:
@@ -91,15 +91,16 @@ class SdxlEngine:
         self._merged.over(names.lora_networks(pipeline), self._weights_changed)
 
     def warm_up(self, watch: Watch) -> None:
-        """Two steps at the model's own size with every batch size, so that the first job meets nothing new."""
+        """Two steps of every batch at the model's own size, with as much text as usual, so that the first job meets
+        nothing new."""
         side = self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
         with watch.phase("warm_up"):
             if gpu.on_card(self._device):
-                fast.choose_attention(self._pipeline, WARM_BATCHES[0][0])
+                fast.choose_attention(self._pipeline, max(WARM_UP_IMAGES))
             with fast.recording(self._pipeline):
-                for images, negative in WARM_BATCHES:
+                for images in WARM_UP_IMAGES:
                     asked = practice(side, side, images=images, steps=2)
-                    self.generate(replace(asked, negative_prompt=negative), watch)
+                    self.generate(replace(asked, negative_prompt=WARM_UP_NEGATIVE), watch)
 
     def rehearse(self, watch: Watch) -> None: ...
 
