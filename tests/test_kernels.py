@@ -91,10 +91,37 @@ def test_pixels_get_one_length_and_silu_and_black_ones_stay_black(width: int, ag
     agree(lambda: wan.norm_silu(rows, drawn(width, seed=4)), 1e-5)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("past", [0, 5])
+def test_a_bias_comes_before_the_norm_and_pixels_come_after_the_past(
+    dtype: str, past: int, agree: Callable[..., None]
+) -> None:
+    import torch
+
+    rows, gamma, bias = drawn(37, 24, dtype=dtype), drawn(24, seed=4), drawn(24, dtype=dtype, seed=5)
+
+    def work() -> Any:
+        whole = torch.full((past + 37 + 3, 24), 7.0, dtype=rows.dtype)
+        wan.norm_silu(rows, gamma.to(rows.dtype), bias, whole[past : past + 37])
+        return whole
+
+    agree(work, CLOSE[dtype])
+
+
+@pytest.mark.parametrize("width", [24, 96])
+def test_a_skip_connection_comes_with_a_bias(width: int, agree: Callable[..., None]) -> None:
+    rows = wan.TILE // 16 + 3
+    agree(lambda: wan.add_bias_(drawn(rows, width), drawn(rows, width, seed=4), drawn(width, seed=5)), 1e-5)
+
+
 def test_rows_that_do_not_lie_one_after_the_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wan, "_own", lambda x: True)
     with pytest.raises(ValueError, match="one after the other"):
         wan.add(drawn(2, 5, 48)[..., ::2], drawn(2, 5, 24), None)
+    with pytest.raises(ValueError, match="one after the other"):
+        wan.norm_silu(drawn(5, 24), drawn(24), None, drawn(24, 5).t())
+    with pytest.raises(ValueError, match="one after the other"):
+        wan.add_bias_(drawn(5, 24), drawn(24, 5).t(), drawn(24))
 
 
 def image(samples: int, width: int, side: int, dtype: str = "float32", seed: int = 3) -> Any:

@@ -142,18 +142,6 @@ def test_a_schedule_solved_in_advance_starts_late_as_well(engine):
     assert torch.allclose(denoise(velocity, Solved(table, first), first, Watch()), plain, atol=2e-4)
 
 
-def test_a_fused_vae_encodes_as_the_plain_one(engine, volume):
-    from workers.engines import fit
-    from workers.engines.wan import fused
-    from workers.engines.wan.begin import encode
-
-    clip = fit.tensor(array(drawn(1, 5)))
-    plain = encode(engine._pipeline.vae, clip)
-    other = loaded(volume / tiny.FOLDER)._pipeline.vae
-    fused.fuse_vae(other)
-    assert torch.allclose(encode(other, clip), plain, atol=1e-4)
-
-
 def test_first_and_last_frames_are_given_as_the_vace_pipeline_gives_them(engine):
     first, last = drawn(1), drawn(2)
     grey, free, taken = (np.full((SIZE[1], SIZE[0], 3), value, np.float32) for value in (0.5, 1.0, 0.0))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from workers.card.kernels import power_of_two
+from workers.engines.kernels import add
 from workers.engines.sdxl import kernels
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add_(x: torch.Tensor, y: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     _check_layout(x, y)
     width = x.shape[1]
     rows = x.numel() // width
-    kernels.add()[_grid(rows, width)](x, y, bias, rows, width, *TILE, num_warps=4)
+    add()[_grid(rows, width)](x, y, bias, rows, width, *TILE, num_warps=4)
     return x
 
 

@@ -13,13 +13,14 @@ from workers.engines import fit
 from workers.engines.conditioning import Conditioning
 from workers.engines.loras import EMPTY, Merged, Shelf
 from workers.engines.practice import practice
-from workers.engines.wan import convert, fused, names, pipeline
+from workers.engines.wan import convert, names, pipeline
 from workers.engines.wan.begin import encode
 from workers.engines.wan.curve import Curve, measuring
 from workers.engines.wan.decode import decode
 from workers.engines.wan.denoise import Denoiser, Given
 from workers.engines.wan.encode import TextEncoder
 from workers.engines.wan.vace import Control, Vace, present
+from workers.engines.wan.vae import fuse_vae
 from workers.job import GuideUse, Output, SamplingParams, Turbo
 from workers.logs import describe, log
 from workers.references.guide import REFERENCE
@@ -104,7 +105,7 @@ class WanEngine:
         self._pipeline, self._text = loaded, TextEncoder(loaded, self._device)
         if gpu.on_card(self._device):
             kernels.keep_in(self._cache)
-            fused.fuse_vae(loaded.vae)
+            fuse_vae(loaded.vae)
             if self._eight_bits:
                 compiled.keep_in(self._cache)
         self._denoiser = Denoiser(loaded, self._device, self._eight_bits, self._curve)

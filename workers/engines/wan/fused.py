@@ -1,4 +1,4 @@
-"""The transformer and the VAE with less memory traffic: what they compute stays the same, up to rounding.
+"""The transformer with less memory traffic: what it computes stays the same, up to rounding.
 
 What stands between the products is in `ops.py`. For cards only. Gains are in docs/performance.md.
 """
@@ -58,24 +58,6 @@ def read(attention: Any, text: Tensor) -> Keys:
     return ops.heads(key, attention.norm_k, attention.heads), value.unflatten(2, (attention.heads, -1))
 
 
-def fuse_vae(vae: Any) -> None:
-    """Channels last, as the convolutions compute anyway; no padded copies; norm and SiLU in one pass."""
-    from diffusers.models.autoencoders import autoencoder_kl_wan as wan
-    from torch import nn
-
-    for module in vae.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
-            _channels_last(module)
-        if isinstance(module, wan.WanCausalConv3d):
-            module.forward = MethodType(_convolved, module)
-        if isinstance(module, wan.WanUpsample):
-            module.forward = MethodType(nn.Upsample.forward, module)  # copies values, so float32 adds nothing
-    for block in [vae.decoder, *(m for m in vae.decoder.modules() if isinstance(m, wan.WanResidualBlock))]:
-        for norm in [getattr(block, name) for name in ("norm1", "norm2", "norm_out") if hasattr(block, name)]:
-            norm.forward = MethodType(_normed, norm)
-        block.nonlinearity = nn.Identity()
-
-
 def _signed(forward: Any) -> Any:
     """The rotation's sine with a minus for the first of each pair."""
 
@@ -101,30 +83,3 @@ def _share(attention: Any) -> None:
 
 def _linear_gelu(self: Any, hidden: Tensor) -> Tensor:
     return ops.linear_gelu(hidden, self.proj.weight, self.proj.bias)
-
-
-def _channels_last(conv: Any) -> None:
-    import torch
-
-    layout = torch.channels_last_3d if conv.weight.ndim == 5 else torch.channels_last
-    conv.weight.data = conv.weight.data.contiguous(memory_format=layout)
-
-
-def _convolved(self: Any, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
-    """Frames of the past, or zeros, in front; the edges of the picture are left to the convolution."""
-    import torch
-    import torch.nn.functional as F
-
-    columns, _, rows, _, front, _ = self._padding
-    if cache_x is not None and front > 0:
-        x = torch.cat([cache_x, x], dim=2)
-        front -= cache_x.shape[2]
-    if front > 0:
-        x = F.pad(x, (0, 0, 0, 0, front, 0))
-    return F.conv3d(x, self.weight, self.bias, self.stride, (0, rows, columns))
-
-
-def _normed(self: Any, x: Tensor) -> Tensor:
-    pixels = x.permute(0, 2, 3, 4, 1)
-    made = ops.norm_silu(pixels.reshape(-1, pixels.shape[-1]), self.gamma.flatten())
-    return made.view(pixels.shape).permute(0, 4, 1, 2, 3)

@@ -82,17 +82,20 @@ def heads() -> Any:
 
 @cache
 def norm_silu() -> Any:
-    """SiLU of rows of length `LENGTH`, each channel times gamma; `ROWS` of them per program."""
+    """SiLU of rows, plus `bias` if there is one, of length `LENGTH`, each channel times gamma; `ROWS` per program."""
     import triton
     import triton.language as tl
 
     @triton.jit(do_not_specialize=["rows"])
     def norm_silu_kernel(
-        x, gamma, y, rows, eps, LENGTH: tl.constexpr, C: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
-    ):
+        x, bias, gamma, y, rows, eps,
+        LENGTH: tl.constexpr, C: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, BIAS: tl.constexpr,
+    ):  # fmt: skip
         row, channel = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
         inside, offset = (row < rows)[:, None] & (channel < C)[None, :], row[:, None] * C + channel[None, :]
         value = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
+        if BIAS:
+            value += tl.load(bias + channel, mask=channel < C, other=0.0).to(tl.float32)[None, :]
         scale = LENGTH / tl.maximum(tl.sqrt(tl.sum(value * value, 1)), eps)
         value *= scale[:, None] * tl.load(gamma + channel, mask=channel < C, other=0.0).to(tl.float32)[None, :]
         value *= tl.sigmoid(value)

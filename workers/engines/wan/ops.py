@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from workers.card.kernels import power_of_two, usable
+from workers.engines import kernels as shared
 from workers.engines.wan import kernels
 
 if TYPE_CHECKING:
@@ -85,13 +86,27 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return flat.view(*x.shape[:-1], -1)
 
 
-def norm_silu(rows: Tensor, gamma: Tensor) -> Tensor:
-    """SiLU of `rows` (rows, width), each brought to the length sqrt(width) and multiplied by `gamma` (width)."""
+def norm_silu(rows: Tensor, gamma: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """SiLU of `rows` (rows, width), plus `bias` (width), each brought to the length sqrt(width) and multiplied by
+    `gamma` (width); into `out` if it is given."""
     import torch.nn.functional as F
 
     if _own(rows):
-        return _norm_silu_on_card(rows.contiguous(), gamma)
-    return F.silu(F.normalize(rows.float(), dim=1).to(rows.dtype) * len(gamma) ** 0.5 * gamma)
+        return _norm_silu_on_card(rows, gamma, bias, out)
+    moved = rows.float() if bias is None else rows.float() + bias
+    made = F.silu(F.normalize(moved, dim=1).to(rows.dtype) * len(gamma) ** 0.5 * gamma)
+    return made if out is None else out.copy_(made)
+
+
+def add_bias_(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
+    """`x` plus `y` plus `bias` (width), of rows, written into `x`."""
+    if not _own(x):
+        return x.add_(y).add_(bias)
+    _check(x.is_contiguous() and y.is_contiguous())
+    block = power_of_two(x.shape[1])
+    high = _high(block)
+    shared.add()[(-(-len(x) // high), 1)](x, y, bias, *x.shape, high, block, num_warps=4)
+    return x
 
 
 def _sum(x: Tensor, y: Tensor, gate: Tensor | None) -> Tensor:
@@ -122,16 +137,23 @@ def _add_norm_on_card(
     return total, normed
 
 
-def _norm_silu_on_card(rows: Tensor, gamma: Tensor) -> Tensor:
+def _norm_silu_on_card(rows: Tensor, gamma: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
     import torch
 
-    out, (count, width) = torch.empty_like(rows), rows.shape
+    out, (count, width) = torch.empty_like(rows) if out is None else out, rows.shape
+    _check(rows.is_contiguous() and out.is_contiguous() and out.shape == rows.shape)
     block = power_of_two(width)
-    high = max(1, TILE // block)
+    high = _high(block)
     kernels.norm_silu()[(-(-count // high),)](
-        rows, gamma, out, count, LEAST, width**0.5, width, high, block, num_warps=4
-    )
+        rows, gamma if bias is None else bias, gamma, out, count, LEAST,
+        width**0.5, width, high, block, bias is not None, num_warps=4,
+    )  # fmt: skip
     return out
+
+
+def _high(block: int) -> int:
+    """Rows of so many numbers that one program works on."""
+    return max(1, TILE // block)
 
 
 def _own(x: Tensor) -> bool:
@@ -144,7 +166,8 @@ def _own(x: Tensor) -> bool:
 def _usable(card: int) -> bool:
     import torch
 
-    return usable(lambda: _norm_silu_on_card(*torch.ones((2, 1, 8), device=card)))
+    rows, gamma = torch.ones((2, 1, 8), device=card)
+    return usable(lambda: _norm_silu_on_card(rows, gamma[0], None, None))
 
 
 def _stride(by_sample: Tensor | None) -> int:
