@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,12 @@ def drawn(*shape: int, seed: int = 3) -> Any:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def close(one: Any, other: Any) -> bool:
+    import torch
+
+    return torch.allclose(one, other, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 25])
 def test_a_schedule_solved_in_advance_makes_the_schedulers_steps(name: str, steps: int, engine: WanEngine) -> None:
@@ -55,8 +63,13 @@ def test_a_schedule_solved_in_advance_makes_the_schedulers_steps(name: str, step
     assert torch.allclose(ours, theirs, atol=2e-4)
 
 
-def test_the_fused_transformer_gives_the_same_velocities_and_holds_no_weight_twice(volume: Path) -> None:
+@pytest.mark.parametrize("kernels", [False, True])
+def test_the_fused_transformer_gives_the_same_velocities_and_holds_no_weight_twice(
+    kernels: bool, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
+
+    monkeypatch.setattr(ops, "_own", lambda x: kernels)
 
     transformer = loaded(volume)._pipeline.transformer
     before = sum(p.numel() for p in transformer.parameters())
@@ -65,11 +78,56 @@ def test_the_fused_transformer_gives_the_same_velocities_and_holds_no_weight_twi
     with torch.no_grad():
         plain = ask(latents, time)
         fused.fuse_transformer(transformer)
-        for block in transformer.blocks:
-            halve(block)
-        assert torch.allclose(ask(latents, time), plain, atol=1e-4)
+        halve(transformer.blocks)
+        assert close(ask(latents, time), plain)
     storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in transformer.parameters()}
     assert sum(storages.values()) == before * 4
+
+
+@pytest.fixture
+def halved(volume: Path) -> list[Any]:
+    """Blocks that hand over, the first of which has a hidden state to read."""
+    transformer = loaded(volume)._pipeline.transformer
+    fused.fuse_transformer(transformer)
+    halve(transformer.blocks)
+    return list(transformer.blocks)
+
+
+@pytest.fixture
+def asked(halved: list[Any]) -> Callable[[int, Any], Any]:
+    """What the block of this number makes of a hidden state."""
+    import torch
+
+    width = halved[0].norm1.normalized_shape[0]
+    rotary = drawn(2, 1, 5, 1, width // halved[0].attn1.heads)
+    text, time = drawn(1, 7, width, seed=4), drawn(1, 6, width, seed=5)
+
+    @torch.no_grad()
+    def ask(number: int, hidden: Any) -> Any:
+        return halved[number](hidden, text, time, tuple(rotary))
+
+    return ask
+
+
+def test_the_next_block_is_shown_what_was_handed_over_with_this_very_hidden_state(
+    halved: list[Any], asked: Callable[[int, Any], Any]
+) -> None:
+    hidden = asked(0, drawn(1, 5, halved[0].norm1.normalized_shape[0]))
+    handed, seen = weakref.ref(vars(hidden)["shown"]), list[bool]()
+    halved[1].attn1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0] is handed()))
+    expected = asked(1, hidden.clone())
+    assert close(asked(1, hidden), expected)
+    assert handed() is None
+    assert close(asked(1, hidden), expected), "asked again, it makes its own"
+    assert seen == [False, True, False]
+
+
+def test_what_was_handed_over_goes_with_its_hidden_state(halved: list[Any], asked: Callable[[int, Any], Any]) -> None:
+    hidden = asked(0, drawn(1, 5, halved[0].norm1.normalized_shape[0]))
+    handed = weakref.ref(vars(hidden)["shown"])
+    del hidden
+    assert handed() is None
+    assert not vars(asked(len(halved) - 1, drawn(1, 5, halved[0].norm1.normalized_shape[0])))
 
 
 class Compilations(list[int]):
