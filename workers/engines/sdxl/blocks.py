@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from workers.engines.doubling import doubling
 from workers.engines.sdxl import ops
 
 if TYPE_CHECKING:
@@ -57,14 +58,13 @@ class Resnet:
 
 
 class Upsample:
-    """`diffusers.Upsample2D` to twice the size: its doubling of pixels and its 3x3 convolution as one transposed 4x4
-    convolution with sums of the same weights, which is four ninths of the work and writes no doubled image."""
+    """`diffusers.Upsample2D` to twice the size, as one convolution."""
 
     def __init__(self, module: Any) -> None:
-        self._module, self._weight = module, _doubling(module.conv.weight)
+        self._module, self._weight = module, doubling(module.conv.weight)
 
     def refresh(self) -> None:
-        self._weight.copy_(_doubling(self._module.conv.weight))
+        self._weight.copy_(doubling(self._module.conv.weight))
 
     def __call__(self, x: torch.Tensor, size: torch.Size | None = None) -> torch.Tensor:
         from torch.nn.functional import conv_transpose2d
@@ -178,15 +178,6 @@ def _convolved(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def _merged(x: torch.Tensor) -> torch.Tensor:
     return x.transpose(1, 2).flatten(2)
-
-
-def _doubling(weight: torch.Tensor) -> torch.Tensor:
-    """(out, in, 3, 3) -> (in, out, 4, 4). Of the doubled pixels, which of the three weights meets which."""
-    import torch
-
-    meets = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float32)
-    doubled = torch.einsum("ak,oikl,bl->ioab", meets, weight.float(), meets)
-    return doubled.to(weight.dtype, memory_format=torch.channels_last)
 
 
 def _join(attention: Any) -> torch.Tensor:

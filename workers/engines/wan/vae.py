@@ -7,9 +7,11 @@ come one at a time: then frames lie in memory one after the other. For cards onl
 
 from __future__ import annotations
 
+from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from workers.engines.doubling import doubling
 from workers.engines.wan import ops
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ Past = list["Tensor | None"]
 
 
 def fuse_vae(vae: Any) -> None:
-    """Channels last, as the convolutions compute anyway; no padded copies; norm and SiLU in one pass, with the bias."""
+    """Channels last, as the convolutions compute anyway; no padded copies, no doubled ones; norm and SiLU in one pass,
+    with the bias."""
     from diffusers.models.autoencoders import autoencoder_kl_wan as wan
     from torch import nn
 
@@ -31,11 +34,18 @@ def fuse_vae(vae: Any) -> None:
             module.forward = MethodType(_convolved, module)
         if isinstance(module, wan.WanResidualBlock):
             module.forward = MethodType(_residual, module)
-        if isinstance(module, wan.WanUpsample):
-            module.forward = MethodType(nn.Upsample.forward, module)  # copies values, so float32 adds nothing
+        if isinstance(module, wan.WanResample) and module.mode.startswith("upsample"):
+            module.resample.forward = _doubled(module.resample[1])
     for half in (vae.encoder, vae.decoder):
         half.norm_out.forward = MethodType(_normed, half.norm_out)
         half.nonlinearity = nn.Identity()
+
+
+def _doubled(conv: Any) -> Any:
+    """In the place of doubling and `conv`."""
+    from torch.nn.functional import conv_transpose2d
+
+    return partial(conv_transpose2d, weight=doubling(conv.weight.data), bias=conv.bias, stride=2, padding=1)
 
 
 def _channels_last(conv: Any) -> None:
