@@ -19,7 +19,9 @@ Keys = tuple["Tensor", "Tensor"]
 
 def fuse_transformer(transformer: Any) -> None:
     """One product for query, key and value, with the model's own weights as views of it; a rotation that reads its
-    neighbour instead of writing every second value; bias and GELU where the product is written."""
+    neighbour instead of writing every second value; bias and GELU where the product is written; the last norm in one
+    pass."""
+    transformer.forward = MethodType(_velocity, transformer)
     transformer.fuse_qkv_projections()
     transformer.rope.forward = MethodType(_signed(transformer.rope.forward), transformer.rope)
     for block in transformer.blocks:
@@ -56,6 +58,21 @@ def read(attention: Any, text: Tensor) -> Keys:
     """Keys and values (texts, tokens, heads, head width)."""
     key, value = attention.to_kv(text).chunk(2, -1)
     return ops.heads(key, attention.norm_k, attention.heads), value.unflatten(2, (attention.heads, -1))
+
+
+def _velocity(self: Any, latents: Tensor, time: Tensor, text: Tensor, return_dict: bool = False) -> tuple[Tensor]:
+    """As the library's, which takes more kinds of input. `time` is (samples,)."""
+    patch = self.config.patch_size
+    grid = [size // side for size, side in zip(latents.shape[2:], patch, strict=True)]
+    hidden = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
+    told, by_block, text, _ = self.condition_embedder(time, text, None)
+    by_block, rotary = by_block.unflatten(1, (6, -1)), self.rope(latents)
+    for block in self.blocks:
+        hidden = block(hidden, text, by_block, rotary)
+    shift, scale = (self.scale_shift_table + told[:, None]).chunk(2, dim=1)
+    normed = ops.add_norm(hidden, None, None, scale, shift, one=1, eps=self.norm_out.eps)[1]
+    patches = self.proj_out(normed).unflatten(2, (*patch, -1)).unflatten(1, grid)
+    return (patches.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3),)
 
 
 def _signed(forward: Any) -> Any:
