@@ -143,6 +143,15 @@ def test_a_smooth_picture_keeps_it_too(
         assert matches(detector.read(copy(marked.frames[0])[None], 128).logits, [*map(str, range(99)), JOB], KEY)
 
 
+def test_pictures_that_are_marked_together_look_as_each_marked_alone(marker: Watermark):
+    drawn = [draw(seed, (64, 64)) for seed, draw in enumerate((rich, smooth, rich, smooth))]
+    outputs = [Output(index, 7, picture[None]) for index, picture in enumerate(drawn)]
+    alone = [marker.mark([output], JOB, Watch())[0] for output in outputs]
+    for one, other in zip(marker.mark(outputs, JOB, Watch()), alone, strict=True):
+        assert one.index == other.index
+        assert np.abs(one.frames.astype(int) - other.frames).max() <= 1
+
+
 def test_every_frame_of_a_smooth_clip_carries_it(marker: Watermark, detector: Detector):
     scene = smooth(103, (1024, 1024))
     clip = np.stack([scene[400:496, 300 + 2 * i : 396 + 2 * i] for i in range(5)])

@@ -37,6 +37,10 @@ STEPS, MORE_STEPS = 8, 2
 frame of a clip, and in each that follows, which begins with what the one before it gained. A processor leaves it at
 that."""
 
+TOGETHER = 3
+"""Pictures that are marked at once: a card is slow with many small orders, and each that must be sharpened takes memory
+for that moment."""
+
 WRONG_BITS = 1
 THUMBNAIL_SIDE = 256
 
@@ -82,54 +86,76 @@ class Watermark:
             self.mark([Output(0, 0, blank)], "", watch)
 
     def mark(self, outputs: Sequence[Output], job_id: str, watch: Watch) -> list[Output]:
-        """The same outputs with marked pixels. Raises `EngineBroken` of a card, and what stops the watch."""
-        bits = self._bits(job_id)
-        with watch.phase("watermark"), gpu.guard():
-            return [self._marked(output, bits, watch) for output in outputs]
-
-    def _marked(self, output: Output, bits: Sequence[int], watch: Watch) -> Output:
+        """The same outputs with marked pixels; pictures of a job have one size. Raises `EngineBroken` of a card, and
+        what stops the watch."""
         import torch
 
-        groups = []
-        with torch.no_grad():
-            pixels = _tensor(output.frames).to(self._device)
-            middle = _floats(pixels[len(pixels) // 2, None])
-            moved, gained = self._moved(middle, bits)
-            for start in range(0, len(pixels), self._held):
-                group = _floats(pixels[start : start + self._held])
-                if len(pixels) > 1:
-                    moved, gained = self._moved(group[len(group) // 2, None], bits, gained)
-                groups.append(_added(group, moved))
-                watch.step(start + self._held, len(pixels))
-            frames = _on_host(torch.cat(groups))
-            thumbnail = self._thumbnail(middle, frames[len(frames) // 2], bits) if self._thumbnails else None
+        bits, clip = self._bits(job_id), any(len(output.frames) > 1 for output in outputs)
+        with watch.phase("watermark"), gpu.guard(), torch.no_grad():
+            if clip:
+                return [self._clip(output, bits, watch) for output in outputs]
+            groups = [outputs[start : start + TOGETHER] for start in range(0, len(outputs), TOGETHER)]
+            return [output for group in groups for output in self._pictures(group, bits, watch)]
+
+    def _pictures(self, outputs: Sequence[Output], bits: Sequence[int], watch: Watch) -> list[Output]:
+        import numpy as np
+
+        frames = _floats(_tensor(np.concatenate([output.frames for output in outputs])).to(self._device))
+        marked = _on_host(_added(frames, self._moved(frames, bits)[0]))
+        thumbnails = self._small(frames, marked, bits) if self._thumbnails else [None] * len(outputs)
+        watch.step(len(outputs), len(outputs))
+        return [
+            replace(output, frames=frame[None], thumbnail=thumbnail)
+            for output, frame, thumbnail in zip(outputs, marked, thumbnails, strict=True)
+        ]
+
+    def _clip(self, output: Output, bits: Sequence[int], watch: Watch) -> Output:
+        import torch
+
+        groups, pixels = [], _tensor(output.frames).to(self._device)
+        middle = _floats(pixels[len(pixels) // 2, None])
+        moved, gained = self._moved(middle, bits)
+        for start in range(0, len(pixels), self._held):
+            group = _floats(pixels[start : start + self._held])
+            moved, gained = self._moved(group[len(group) // 2, None], bits, gained)
+            groups.append(_added(group, moved))
+            watch.step(start + self._held, len(pixels))
+        frames = _on_host(torch.cat(groups))
+        thumbnail = self._small(middle, frames[len(frames) // 2, None], bits)[0] if self._thumbnails else None
         return replace(output, frames=frames, thumbnail=thumbnail)
 
     def _moved(
-        self, frame: torch.Tensor, bits: Sequence[int], gained: torch.Tensor | None = None
+        self, frames: torch.Tensor, bits: Sequence[int], gained: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What marks a frame, and what sharpening had to add to that, if anything. `gained`: what it added before."""
-        small = _fitted(frame, SIDE)
+        """What marks each of these frames, and what sharpening had to add to that, if anything. `gained`: what it added
+        before."""
+        small = _fitted(frames, SIDE)
         least = min(MOST_STRENGTH, max(1.0, SIDE / max(small.shape[2:])))
         moved = least * difference(small, bits, self._encoder)
-        if gained is None and self._readable(small + moved, bits):
+        if gained is not None:
+            sharp = sharpened(small, moved, gained, bits, self._decoder, self._more_steps)
+            return sharp, sharp - moved
+        faint = self._faint(small + moved, bits)
+        if not len(faint):
             return moved, None
-        steps, before = (STEPS, moved * 0) if gained is None else (self._more_steps, gained)
-        sharp = sharpened(small, moved, before, bits, self._decoder, steps)
+        plain = moved[faint]
+        sharp = moved.index_copy(0, faint, sharpened(small[faint], plain, 0 * plain, bits, self._decoder, STEPS))
         return sharp, sharp - moved
 
-    def _readable(self, frame: torch.Tensor, bits: Sequence[int]) -> bool:
+    def _faint(self, frames: torch.Tensor, bits: Sequence[int]) -> torch.Tensor:
+        """Which of these frames, by index, cannot be read."""
         import torch
 
-        wanted = torch.tensor(bits, dtype=torch.bool, device=frame.device)
-        return int(((logits_in(frame, self._decoder)[0] > 0) != wanted).sum()) <= WRONG_BITS
+        wanted = torch.tensor(bits, dtype=torch.bool, device=frames.device)
+        wrong = ((logits_in(frames, self._decoder) > 0) != wanted).sum(1)
+        return (wrong > WRONG_BITS).nonzero()[:, 0]
 
-    def _thumbnail(self, frame: torch.Tensor, marked: Frames, bits: Sequence[int]) -> Frames:
-        if max(marked.shape) <= THUMBNAIL_SIDE:
+    def _small(self, frames: torch.Tensor, marked: Frames, bits: Sequence[int]) -> Frames:
+        """Thumbnails (n, height, width, 3)."""
+        if max(marked.shape[1:]) <= THUMBNAIL_SIDE:
             return marked
-        small = _fitted(frame, THUMBNAIL_SIDE)
-        moved, _ = self._moved(small, bits)
-        return _on_host(_added(small, moved).squeeze(0))
+        small = _fitted(frames, THUMBNAIL_SIDE)
+        return _on_host(_added(small, self._moved(small, bits)[0]))
 
 
 class Detector:
