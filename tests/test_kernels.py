@@ -63,17 +63,7 @@ def test_a_sum_and_its_norm_are_made_at_once(dtype: str, gated: bool, agree: Cal
     x, y = drawn(2, 5, 24, dtype=dtype), drawn(2, 5, 24, dtype=dtype, seed=4)
     weight, bias, gate = drawn(24), drawn(24, seed=6), modulation(2, 24)[2] if gated else None
     agree(lambda: wan.add_norm(x, y, gate, weight, bias, one=0, eps=1e-6), CLOSE[dtype])
-    agree(lambda: wan.add_norm(x, y, gate, weight, bias, one=0, eps=1e-6, inside=False), CLOSE[dtype])
     agree(lambda: wan.add(x, y, gate), CLOSE[dtype])
-
-
-@pytest.mark.parametrize("kernels", [False, True])
-def test_a_sum_that_leaves_its_block_has_the_models_type(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wan, "_own", lambda x: kernels)
-    x, y, weight = drawn(1, 5, 24), drawn(1, 5, 24, dtype="bfloat16"), drawn(24)
-    for inside, kind in ((True, "float32"), (False, "bfloat16")):
-        total, normed = wan.add_norm(x, y, None, weight, weight, one=0, eps=1e-6, inside=inside)
-        assert (str(total.dtype), str(normed.dtype)) == (f"torch.{kind}", "torch.bfloat16")
 
 
 def test_what_both_texts_share_is_read_from_one_place(agree: Callable[..., None]) -> None:

@@ -65,8 +65,7 @@ class Denoiser:
         if gpu.on_card(device):
             fused.fuse_transformer(pipeline.transformer)
         self._eight_bits = EightBits(pipeline.transformer, self._compiled) if eight_bits else None
-        blocks = pipeline.transformer.blocks
-        self._first = halve(blocks) if gpu.on_card(device) else FirstBlock(blocks[0])
+        self._first = self._halved(pipeline.transformer.blocks)
 
     def follow(self, curve: Curve) -> None:
         self._curve = curve
@@ -119,6 +118,13 @@ class Denoiser:
                 criterion = self._criterion(turbo, noise, solver.timesteps.tolist())
                 velocity = worn.enter_context(reusing(self._pipeline.transformer, criterion, velocity))
             return denoise(velocity, solver, first, watch)
+
+    def _halved(self, blocks: Sequence[Any]) -> FirstBlock:
+        first, *others = blocks
+        if gpu.on_card(self._device):
+            for block in others:
+                halve(block)
+        return FirstBlock(first)
 
     def _compiled(self, blocks: Sequence[Any]) -> FirstBlock:
         first, *others = blocks

@@ -28,39 +28,27 @@ LEAST = 1e-12
 
 Rotary = tuple["Tensor", "Tensor"]
 """Cosine and signed sine, (1, tokens, 1, head width)."""
-Norm = tuple["Tensor", "Tensor", int, float]
-"""What a layer norm multiplies by and adds, what is added to the factor, and epsilon."""
 
 
 def add_norm(
-    x: Tensor,
-    y: Tensor | None,
-    gate: Tensor | None,
-    factor: Tensor,
-    summand: Tensor,
-    *,
-    one: int,
-    eps: float,
-    inside: bool = True,
+    x: Tensor, y: Tensor | None, gate: Tensor | None, factor: Tensor, summand: Tensor, *, one: int, eps: float
 ) -> tuple[Tensor, Tensor]:
     """`x` (samples, tokens, width) plus `y` times `gate`, and the layer norm of that times (`one` + `factor`) plus
     `summand`. Gate, factor and summand are (samples or 1, 1, width) or (width,), in float32. The sum may be in float32
-    too where it stays `inside` a block; the norm is of `y`'s type."""
+    too; the norm is of `y`'s type."""
     from torch.nn.functional import layer_norm
 
     if _own(x):
-        precise = inside and x.shape[0] * x.shape[1] <= PRECISE
-        return _add_norm_on_card(x, y, gate, (factor, summand, one, eps), precise=precise)
+        return _add_norm_on_card(x, y, gate, factor, summand, one, eps)
     total = x.float() if y is None else _sum(x, y, gate)
     normed = layer_norm(total, total.shape[-1:], eps=eps) * (one + factor) + summand
-    kind = x if y is None else y
-    return total if inside else total.type_as(kind), normed.type_as(kind)
+    return total, normed.type_as(x if y is None else y)
 
 
 def add(x: Tensor, y: Tensor, gate: Tensor | None) -> Tensor:
     """`x` plus `y` times `gate`, in `y`'s type."""
     if _own(x):
-        return _add_norm_on_card(x, y, gate, None)[0]
+        return _add_norm_on_card(x, y, gate, None, None, 0, 0.0)[0]
     return _sum(x, y, gate).type_as(y)
 
 
@@ -126,13 +114,19 @@ def _sum(x: Tensor, y: Tensor, gate: Tensor | None) -> Tensor:
 
 
 def _add_norm_on_card(
-    x: Tensor, y: Tensor | None, gate: Tensor | None, norm: Norm | None, *, precise: bool = False
+    x: Tensor,
+    y: Tensor | None,
+    gate: Tensor | None,
+    factor: Tensor | None,
+    summand: Tensor | None,
+    one: int,
+    eps: float,
 ) -> tuple[Tensor, Tensor]:
     import torch
 
     samples, tokens, width = x.shape
     _check(x.stride()[1:] == (width, 1) and (y is None or y.is_contiguous()))
-    factor, summand, one, eps = norm or (None, None, 0, 0.0)
+    precise = factor is not None and samples * tokens <= PRECISE
     total = x if y is None else torch.empty_like(y, dtype=torch.float32 if precise else y.dtype)
     normed = x if factor is None else torch.empty_like(total if y is None else y)
     kernels.add_norm()[(-(-tokens // ROWS), samples)](

@@ -3,10 +3,9 @@ picture before it reads a word."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from itertools import pairwise
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from workers.engines.wan import ops
@@ -16,19 +15,13 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
-SHOWN = "shown"
-"""What the next block is shown, as an attribute of the hidden state that it is given: so it belongs to this one alone,
-and goes when that goes."""
-
 
 class FirstBlock:
     """A transformer's first block, each of whose halves is `compiled`. Inside `shared` the first half is computed once,
-    for the first who asks. `following`: the block that is handed what it is shown."""
+    for the first who asks."""
 
-    def __init__(
-        self, block: Any, compiled: Callable[[Function], Function] = lambda function: function, following: Any = None
-    ) -> None:
-        self._block, self._following = block, following
+    def __init__(self, block: Any, compiled: Callable[[Function], Function] = lambda function: function) -> None:
+        self._block = block
         self._look, self._read = compiled(_looked), compiled(_read)
         self._sharing = False
         self._kept: tuple[Tensor, Tensor] | None = None
@@ -45,7 +38,7 @@ class FirstBlock:
 
     def forward(self, hidden: Tensor, text: Tensor, time: Tensor, rotary: ops.Rotary) -> Tensor:
         """`hidden` (texts, tokens, width), `time` (texts, 6, width)."""
-        out: Tensor = self._read(self._block, *self._looked(hidden, time, rotary), text, time, self._following)
+        out: Tensor = self._read(self._block, *self._looked(hidden, time, rotary), text, time)
         return out
 
     def _looked(self, hidden: Tensor, time: Tensor, rotary: ops.Rotary) -> Sequence[Tensor]:
@@ -57,28 +50,18 @@ class FirstBlock:
         return [part.expand_as(hidden) for part in self._kept]
 
 
-def halve(blocks: Iterable[Any]) -> FirstBlock:
-    """Let a transformer's blocks compute over their halves. The sum at the end of each and the norm that the next one
-    begins with are one pass over memory."""
-    first, *others = blocks
-    after = [*others, None]
-    for block, following in pairwise(after):
-        block.forward = partial(_forward, block, following)
-    return FirstBlock(first, following=after[0])
+def halve(block: Any) -> None:
+    """Let a block compute over its halves."""
+    block.forward = MethodType(_forward, block)
 
 
-def _forward(block: Any, following: Any, hidden: Tensor, text: Tensor, time: Tensor, rotary: ops.Rotary) -> Tensor:
-    looked = _looked(block, hidden, time, rotary, vars(hidden).pop(SHOWN, None))
-    return _read(block, *looked, text, time, following)
+def _forward(self: Any, hidden: Tensor, text: Tensor, time: Tensor, rotary: ops.Rotary) -> Tensor:
+    return _read(self, *_looked(self, hidden, time, rotary), text, time)
 
 
-def _looked(
-    block: Any, hidden: Tensor, time: Tensor, rotary: ops.Rotary, shown: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def _looked(block: Any, hidden: Tensor, time: Tensor, rotary: ops.Rotary) -> tuple[Tensor, Tensor]:
     """With what the block saw in the picture, and the norm of that."""
-    if shown is None:
-        shown = modulated(block, hidden, time)
-    seen, gate = block.attn1(shown, None, None, rotary), _modulation(block, time)[2]
+    seen, gate = block.attn1(modulated(block, hidden, time), None, None, rotary), _modulation(block, time)[2]
     norm = block.norm2
     return ops.add_norm(hidden, seen, gate, norm.weight, norm.bias, one=0, eps=norm.eps)
 
@@ -89,18 +72,11 @@ def modulated(block: Any, hidden: Tensor, time: Tensor) -> Tensor:
     return ops.add_norm(hidden, None, None, scale, shift, one=1, eps=block.norm1.eps)[1]
 
 
-def _read(block: Any, hidden: Tensor, normed: Tensor, text: Tensor, time: Tensor, following: Any) -> Tensor:
+def _read(block: Any, hidden: Tensor, normed: Tensor, text: Tensor, time: Tensor) -> Tensor:
     shift, scale, gate = _modulation(block, time)[3:]
     read = block.attn2(normed, text, None, None)
     hidden, normed = ops.add_norm(hidden, read, None, scale, shift, one=1, eps=block.norm3.eps)
-    if following is None:
-        return ops.add(hidden, block.ffn(normed), gate)
-    shift, scale = _modulation(following, time)[:2]
-    out, shown = ops.add_norm(
-        hidden, block.ffn(normed), gate, scale, shift, one=1, eps=following.norm1.eps, inside=False
-    )
-    vars(out)[SHOWN] = shown
-    return out
+    return ops.add(hidden, block.ffn(normed), gate)
 
 
 def _modulation(block: Any, time: Tensor) -> Sequence[Tensor]:
