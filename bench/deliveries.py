@@ -49,7 +49,7 @@ def measure(kind: str, queue: Queue, volume: Mapping[str, str], log: Path) -> Ru
     services'. What it logs goes to `log`. Raises `RuntimeError` where it ends, or a job fails."""
     with LocalStack() as stack, tempfile.TemporaryDirectory() as folder:
         stack.double_faults.add("latency", path="/storage/v1/object/*", seconds=queue.latency)
-        ids = [_submit(stack, queue, job_type, n) for n, job_type in enumerate(_in_turn(queue))]
+        ids = [stack.submit(job_type, **asked(queue, job_type, n)) for n, job_type in enumerate(_in_turn(queue))]
         env = worker_environment(len(KINDS)) | stack.env | volume | {"LOG_FORMAT": "json"}
         with worker([f"{kind}_worker.py"], Path(folder), env, log) as process, _looked_at(process.pid) as looks:
             metadata = _wait(stack, ids, process, log)
@@ -88,12 +88,12 @@ def _in_turn(queue: Queue) -> Iterable[str]:
     return islice(cycle(queue.types), queue.jobs)
 
 
-def _submit(stack: LocalStack, queue: Queue, job_type: str, number: int) -> str:
-    """No two prompts are equal: texts are remembered."""
+def asked(queue: Queue, job_type: str, number: int) -> dict[str, Any]:
+    """What a job of the queue is submitted with. No two prompts are equal: texts are remembered."""
     preset = load_presets()[job_type]
-    few = {"num_inference_steps": queue.steps} if queue.steps and preset.media == "video" else {}
+    few = {"sample_steps": queue.steps} if queue.steps and preset.media == "video" else {}
     many = {"num_images": preset.outputs[-1]} if len(preset.outputs) > 1 else {}
-    return stack.submit(job_type, f"a red bicycle beside house number {number + 1}", **few, **many)
+    return {"prompt": f"a red bicycle beside house number {number + 1}", **few, **many}
 
 
 def _wait(

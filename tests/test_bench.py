@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
@@ -182,6 +183,19 @@ def test_what_random_weights_make_is_no_failure_to_be_made_again(
     asked = practice(256, 256, frames=frames, steps=2)
     (output,) = engine.generate(asked, Watch())
     assert flaws.find(output, asked) is None
+
+
+@pytest.mark.parametrize(("job_type", "steps"), [("video_fast", 5), ("sdxl_image_fast", 15)])
+def test_clips_of_the_idle_measurement_have_the_steps_that_were_asked_for(job_type: str, steps: int) -> None:
+    from bench.deliveries import Queue, asked
+    from workers import payload
+    from workers.local.supabase.payloads import Request, july
+    from workers.resolve import resolve
+    from workers.tables import load_presets
+
+    preset, config = load_presets()[job_type], asked(Queue([job_type], jobs=1, latency=0.0, steps=5), job_type, 0)
+    request = Request(str(UUID(int=1)), str(UUID(int=2)), preset, config.pop("prompt"), config=config)
+    assert resolve(payload.parse(july(request)), preset).steps == steps
 
 
 def test_idle_shares_are_of_the_time_from_the_first_claim_to_the_last_pixels() -> None:

@@ -196,7 +196,7 @@ def test_what_a_graph_reads_lives_as_long_as_the_graph(greedy: QwenEnhancer, mon
     monkeypatch.setattr(decoder_module, "on_card", lambda _: True)
     monkeypatch.setattr(decoder_module, "compiling", nullcontext)
     monkeypatch.setattr(decoder_module, "compiled", lambda function: function)
-    monkeypatch.setattr(decoder_module, "_captured", lambda step, *_: _by_address(step))
+    monkeypatch.setattr(decoder_module, "captured", lambda step: (Replay(step), None))
     decoder = Decoder(greedy._model, SAMPLING, 16)
     decoder.warm_up()
     gc.collect()
@@ -205,12 +205,13 @@ def test_what_a_graph_reads_lives_as_long_as_the_graph(greedy: QwenEnhancer, mon
         assert len(decoder.more(0, 8)) == 8
 
 
-def _by_address(step: Callable[[], None]) -> Callable[[], None]:
-    recorded = weakref.ref(step)
+class Replay:
+    """Calls what was recorded, which it does not keep alive."""
 
-    def replay() -> None:
-        alive = recorded()
+    def __init__(self, step: Callable[[], None]) -> None:
+        self._recorded = weakref.ref(step)
+
+    def replay(self) -> None:
+        alive = self._recorded()
         assert alive is not None, "the graph reads freed memory"
         alive()
-
-    return replay

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workers.card.compiled import compiled, compiling
 from workers.card.gpu import on_card
+from workers.card.graphs import captured
 from workers.engines.qwen.step import LENGTH, Sampling, block, choose, layers_of, make_step, new_state
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Decoder:
             return
         self._recorded = self._made(compiled(block))
         with torch.inference_mode(), compiling():
-            self._step = _captured(self._recorded, self._state.position.zero_, self._state.count.zero_)
+            self._step = captured(self._recorded)[0].replay
 
     def begin(self, ids: torch.Tensor, seed: int) -> None:
         """Read a question, (1, tokens), and choose the first token. Noise is drawn on the host: a seed means the
@@ -74,17 +75,3 @@ class Decoder:
 
     def _made(self, block: Callable[..., torch.Tensor]) -> Callable[[], None]:
         return make_step(self._model, self._layers, self._state, self._sampling, block)
-
-
-def _captured(step: Callable[[], None], *rewind: Callable[[], Any]) -> Callable[[], None]:
-    """The step as one graph. It runs a few times before, so that everything is compiled and has its workspace."""
-    import torch
-
-    for _ in range(3):
-        step()
-        for back in rewind:
-            back()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
