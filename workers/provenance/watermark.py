@@ -32,10 +32,10 @@ A card makes one for each frame; shared ones do not outlive much compression."""
 MOST_STRENGTH = 3.0
 """For pictures smaller than `SIDE`, where fewer pixels must say as much."""
 
-STEPS, MORE_STEPS = 8, 2
+STEPS, MORE_STEPS = (0.010, 0.009, 0.007, 0.005, 0.0035, 0.002), (0.005, 0.0025)
 """By which a mark is sharpened where it cannot be read, since a smooth picture hides less than a rich one: in the first
 frame of a clip, and in each that follows, which begins with what the one before it gained. A processor leaves it at
-that."""
+that. Steps that stay as long as the first go back and forth in the end."""
 
 TOGETHER = 3
 """Pictures that are marked at once: a card is slow with many small orders, and each that must be sharpened takes memory
@@ -66,7 +66,8 @@ class Watermark:
 
     def __init__(self, device: str, bits: Bits, *, thumbnails: bool) -> None:
         self._device, self._bits, self._thumbnails = device, bits, thumbnails
-        self._held, self._more_steps = (1, MORE_STEPS) if gpu.on_card(device) else (HELD, 0)
+        self._held = 1 if gpu.on_card(device) else HELD
+        self._more_steps: Sequence[float] = MORE_STEPS if gpu.on_card(device) else ()
         self._encoder: Mapping[str, torch.Tensor] = {}
         self._decoder: Mapping[str, torch.Tensor] = {}
 

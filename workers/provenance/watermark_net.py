@@ -31,9 +31,6 @@ CLEAR = 3.0
 MOST, PEAK = 0.0195, 2 * STRENGTH
 """Root mean square of a difference, which leaves a PSNR of 40 dB, and its largest value: four grey levels."""
 
-STEP = 0.007
-"""How far a difference moves at once, as a root mean square."""
-
 EACH = (1, 2, 3)
 """The dimensions of one frame."""
 
@@ -67,11 +64,16 @@ def logits_in(frames: torch.Tensor, weights: Tensors) -> torch.Tensor:
 
 
 def sharpened(
-    frames: torch.Tensor, plain: torch.Tensor, gained: torch.Tensor, bits: Sequence[int], weights: Tensors, steps: int
+    frames: torch.Tensor,
+    plain: torch.Tensor,
+    gained: torch.Tensor,
+    bits: Sequence[int],
+    weights: Tensors,
+    steps: Sequence[float],
 ) -> torch.Tensor:
     """A difference for each frame by which the decoder reads these bits more clearly than by the `plain` one, in the
-    frame as it is and at half its size: it follows the decoder's own gradient, and begins with what was `gained` so
-    before.
+    frame as it is and at half its size in turn: it follows the decoder's own gradient by `steps`, each a root mean
+    square, and begins with what was `gained` so before.
 
     It is no larger than `MOST`, and no value further from nothing than `PEAK`, where the plain one is not already. A
     card finds the way in 16 bits, and the marks read as clearly.
@@ -81,13 +83,13 @@ def sharpened(
     signs = 2.0 * torch.tensor(bits, dtype=frames.dtype, device=frames.device) - 1.0
     most, peak = _size(plain).clamp(min=MOST), plain.abs().amax(EACH, keepdim=True).clamp(min=PEAK)
     moved = _bounded(plain + gained, most, peak)
-    for step in range(steps):
+    for number, step in enumerate(steps):
         with torch.enable_grad(), torch.autocast(frames.device.type, torch.bfloat16, enabled=in_16_bits(frames)):
             moved = moved.detach().requires_grad_()
             seen = (frames + moved).clamp(-1.0, 1.0)
-            clear = logits_in(_halved(seen) if step % 2 else seen, weights) * signs
+            clear = logits_in(_halved(seen) if number % 2 else seen, weights) * signs
             (slope,) = torch.autograd.grad((CLEAR - clear).relu().sum(), moved)
-        moved = _bounded(moved.detach() - STEP * slope / _size(slope), most, peak)
+        moved = _bounded(moved.detach() - step * slope / _size(slope), most, peak)
     return moved
 
 
