@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ops_support import entry
 
-from workers import estimates
+from workers import estimates, records
 from workers.claim import Sight
 from workers.estimates import Estimates, learn
 from workers.ops.board import SILENT, STUCK, Board
@@ -149,7 +149,7 @@ def test_estimates_are_medians_of_the_last_completed_jobs(tmp_path):
     assert learned["image_fast"]["denoise"] == 2.0
     known = Estimates(tmp_path / estimates.FILE)
     assert known("image_fast") == {}
-    estimates.save(tmp_path / estimates.FILE, learned)
+    records.write(tmp_path / estimates.FILE, learned)
     assert known("image_fast") == learned["image_fast"]
     assert known("video_fast") == {}
 

@@ -25,12 +25,6 @@ def learn(entries: Iterable[Entry]) -> dict[str, dict[str, float]]:
     return {name: _medians(found[-RECENT:]) for name, found in by_type.items()}
 
 
-def save(path: Path, estimates: Mapping[str, Seconds]) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(estimates))
-    new.replace(path)
-
-
 class Estimates:
     """What the file says, read again when it changed. Knows nothing while there is none."""
 

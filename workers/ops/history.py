@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from workers import records
 from workers.supervision.ledger import Entry, from_record
 
 MINUTE = 60
@@ -81,9 +82,7 @@ class Archive:
     def save(self) -> None:
         """Raises `OSError`."""
         if not self._saved:
-            new = self._path.with_suffix(".new")
-            new.write_text(json.dumps([asdict(entry) for entry in self.entries()]))
-            new.replace(self._path)
+            records.write(self._path, [asdict(entry) for entry in self.entries()])
             self._saved = True
 
 

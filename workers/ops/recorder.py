@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers import estimates
+from workers import estimates, records
 from workers.claim import Sight
 from workers.logs import describe, log
 from workers.ops.board import Board
@@ -141,7 +141,7 @@ class Recorder:
                     log.debug("queue not seen", kind=queue.kind, **describe(error))
 
     def _learn(self) -> None:
-        estimates.save(self._estimates, estimates.learn(self._books.archive.entries()))
+        records.write(self._estimates, estimates.learn(self._books.archive.entries()))
 
     def _totals(self) -> dict[str, tuple[float, float]]:
         return {kind: (sums.busy.total, sums.commands.total) for kind, sums in self._books.board.sums.items()}

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from workers.records import known
+from workers import records
 
 RUN_DIR = "OURVIDZ_RUN_DIR"
 GENERATION = "OURVIDZ_GENERATION"
@@ -90,16 +90,13 @@ def path_of(name: str) -> Path:
 
 
 def write(path: Path, heartbeat: Heartbeat) -> None:
-    """Replace the file at once, so that a reader never sees half of it. One writer per path."""
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(asdict(heartbeat)))
-    new.replace(path)
+    records.write(path, asdict(heartbeat))
 
 
 def read(path: Path) -> Heartbeat | None:
     """The last heartbeat, None when there is none or it is from another version."""
     try:
-        values = known(Heartbeat, json.loads(path.read_text()))
+        values = records.known(Heartbeat, json.loads(path.read_text()))
         return Heartbeat(**{**values, "tokens": tuple(values.get("tokens", ()))})
     except (OSError, ValueError, TypeError, AttributeError):
         return None

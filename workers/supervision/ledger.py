@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workers import records
 from workers.job import Delivery, Outcome
-from workers.records import known
 from workers.watch import MAKING
 
 FOLDER = "ended"
@@ -101,9 +101,7 @@ def writer(folder: Path, name: str) -> Note:
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if len(os.listdir(folder)) < MOST:
-                half = final.with_suffix(".new")
-                half.write_text(json.dumps(asdict(entry)))
-                half.replace(final)
+                records.write(final, asdict(entry))
 
     return note
 
@@ -119,8 +117,8 @@ def take(folder: Path) -> Iterator[Entry]:
 
 def from_record(record: Mapping[str, Any]) -> Entry:
     """Raises `TypeError` or `KeyError` for a record of a release that is too different."""
-    files = tuple(File(**known(File, item)) for item in record.get("files", ()))
-    return Entry(**{**known(Entry, record), "files": files})
+    files = tuple(File(**records.known(File, item)) for item in record.get("files", ()))
+    return Entry(**{**records.known(Entry, record), "files": files})
 
 
 def _read(path: Path) -> Entry | None:

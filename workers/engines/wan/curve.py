@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workers import records
 from workers.engines.wan.turbo import Asked, standing_in, through
 from workers.errors import Misconfigured
 from workers.settings import WRONG_VALUE
@@ -36,9 +37,7 @@ class Curve:
 
 
 def save(path: Path, curve: Curve) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps({name: [round(v, DIGITS) for v in values] for name, values in asdict(curve).items()}))
-    new.replace(path)
+    records.write(path, {name: [round(v, DIGITS) for v in values] for name, values in asdict(curve).items()})
 
 
 def load(path: Path) -> Curve:
