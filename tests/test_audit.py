@@ -246,8 +246,9 @@ def test_a_lost_registry_is_built_again_from_the_audit(tmp_path):
     assert registry.block_list().match([None], "a" * 64) == "j"
 
 
-def test_who_was_forgotten_stays_so_whichever_chain_says_it(tmp_path):
-    writer, operator = chain(tmp_path, "sdxl@pod"), chain(tmp_path, "operator@pod")
+@pytest.mark.parametrize("names", [("sdxl@pod", "operator@pod"), ("operator@pod", "sdxl@pod")])
+def test_who_was_forgotten_in_the_same_moment_stays_so_whichever_chain_says_it(tmp_path, names):
+    writer, operator = (chain(tmp_path, name, clock=lambda: 5.0) for name in names)
     writer.write(
         "made", job="j", user="nym", type="image_fast", outputs=[{"index": 0, "sha256": "a" * 64, "prints": []}]
     )

@@ -194,8 +194,13 @@ def chains(folder: Path) -> list[str]:
 
 
 def records(folder: Path) -> Iterator[Record]:
-    """Every whole line of every chain, in the order of their time."""
-    return heapq.merge(*(_records(folder, name) for name in chains(folder)), key=lambda line: float(line["at"]))
+    """Every whole line of every chain, in the order of their time. What was made comes before what was decided of it in
+    the same millisecond."""
+    return heapq.merge(*(_records(folder, name) for name in chains(folder)), key=_moment)
+
+
+def _moment(line: Record) -> tuple[float, bool]:
+    return float(line["at"]), line["event"] != "made"
 
 
 def _records(folder: Path, name: str) -> Iterator[Record]:
