@@ -13,7 +13,7 @@ from queue import SimpleQueue
 import pytest
 from wan_support import PICTURE, forbid_network, loaded
 
-from workers.card import gpu, weights
+from workers.card import gpu, host, weights
 from workers.engines.wan import WanEngine, pipeline
 from workers.engines.wan.encode import LENGTHS, TextEncoder, token_ids, windows
 from workers.engines.wan.graphs import Window
@@ -400,9 +400,9 @@ def test_a_rehearsal_that_fails_is_not_repeated(volume, monkeypatch):
 def test_on_a_card_too_small_for_all_the_text_encoder_waits_elsewhere_and_reads_the_same(
     volume, picture, monkeypatch, total, parked
 ):
-    visits, visiting = [], gpu.visiting
+    visits, visiting = [], host.visiting
     monkeypatch.setattr(gpu, "memory", lambda _: gpu.Memory(total=total, free=total, peak=0))
-    monkeypatch.setattr(gpu, "visiting", lambda *at: visits.append(at[0][0]) or visiting(*at))
+    monkeypatch.setattr(host, "visiting", lambda *at: visits.append(at[0][0]) or visiting(*at))
     engine = loaded(volume / tiny.FOLDER, leave=200)
     assert (frames(engine) == picture).all()
     assert visits == [engine._pipeline.text_encoder] * 2 * parked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -177,30 +177,6 @@ def crowded(device: str, need: int) -> bool:
     """Whether the card has fewer bytes than that beside what this process holds already."""
     found = memory(device)
     return found is not None and found.total - held(device) < need
-
-
-def park(module: Any) -> None:
-    """From now on its home is host memory, pinned where there is a card: see `visiting`."""
-    import torch
-
-    for tensor in (*module.parameters(), *module.buffers()):
-        home = tensor.data.cpu()
-        tensor.data = home.pin_memory() if torch.cuda.is_available() else home
-    empty()
-
-
-@contextmanager
-def visiting(modules: Iterable[Any], device: Any) -> Iterator[None]:
-    """Modules whose home is host memory, on the card for a while. Their tensors at home stay as they are."""
-    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
-    home = [tensor.data for tensor in tensors]
-    try:
-        for tensor in tensors:
-            tensor.data = tensor.data.to(device)
-        yield
-    finally:
-        for tensor, data in zip(tensors, home, strict=True):
-            tensor.data = data
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workers.card import gpu
+from workers.card import gpu, host
 from workers.job import Output
 from workers.provenance.watermark_net import DECODER, ENCODER, difference, logits_in, read_weights, sharpened
 from workers.watch import Watch
@@ -203,7 +203,7 @@ def _bytes(frames: torch.Tensor) -> torch.Tensor:
 
 
 def _on_host(pixels: torch.Tensor) -> Frames:
-    frames: Frames = pixels.cpu().numpy()
+    frames: Frames = host.fetched(pixels).numpy()
     return frames
 
 

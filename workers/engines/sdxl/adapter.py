@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.card import gpu, weights
+from workers.card import host, weights
 from workers.engines import fit
 from workers.errors import Misconfigured
 
@@ -95,7 +95,7 @@ class Adapter:
     def shown(self, guide: Guide) -> Iterator[None]:
         """The denoiser attends to a picture: everywhere for a character, where style is decided for a style."""
         unet, fast = self._pipeline.unet, vars(self._pipeline.unet).pop("forward", None)
-        with gpu.visiting((self._layers, self._projection), unet.device):
+        with host.visiting((self._layers, self._projection), unet.device):
             try:
                 self._attach(self._processors, None)
                 self._pipeline.set_ip_adapter_scale(_scales(guide))

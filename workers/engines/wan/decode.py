@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from workers.card import host
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -25,15 +27,8 @@ def decode(vae: Any, latents: torch.Tensor, watch: Watch, *, tiled: bool = False
     with torch.no_grad(), _progress(vae, latents.shape[2], watch):
         video = vae.decode(_unscaled(vae, latents), return_dict=False)[0]
     pixels = video[0].float().mul_(0.5).add_(0.5).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
-    frames: NDArray[np.uint8] = _on_host(pixels.permute(1, 2, 3, 0).contiguous()).numpy()
+    frames: NDArray[np.uint8] = host.fetched(pixels.permute(1, 2, 3, 0).contiguous()).numpy()
     return frames
-
-
-def _on_host(pixels: torch.Tensor) -> torch.Tensor:
-    """Where a card writes without the host's help. torch lends the memory again once nobody holds the frames."""
-    import torch
-
-    return torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=pixels.is_cuda).copy_(pixels)
 
 
 def _unscaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:

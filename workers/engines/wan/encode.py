@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from workers.card import gpu
+from workers.card import gpu, host
 from workers.engines import chunks
 from workers.engines.conditioning import Conditioning, text_notes
 from workers.engines.reading import Chunks, Piece, Read
@@ -73,7 +73,7 @@ class TextEncoder:
 
     def park(self) -> None:
         """Wait in host memory, and visit the card for texts that are not remembered."""
-        gpu.park(self._pipeline.text_encoder)
+        host.park(self._pipeline.text_encoder)
         self._parked = True
 
     def forget(self) -> None:
@@ -89,7 +89,7 @@ class TextEncoder:
 
         ids = token_ids(text, self._pipeline.tokenizer)
         parts = [ids] if len(ids) <= USABLE else windows(ids, self._pipeline.tokenizer)
-        visit = gpu.visiting((self._pipeline.text_encoder,), self._device) if self._parked else nullcontext()
+        visit = host.visiting((self._pipeline.text_encoder,), self._device) if self._parked else nullcontext()
         with torch.no_grad(), visit:
             return EncodedText(torch.cat([self._window(part) for part in parts], dim=1), len(ids), len(parts))
 

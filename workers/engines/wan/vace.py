@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.card import gpu
+from workers.card import gpu, host
 from workers.engines import fit
 from workers.engines.wan.begin import encode
 from workers.engines.wan.pipeline import load_model
@@ -82,7 +82,7 @@ class Vace:
 
     @contextmanager
     def visiting(self) -> Iterator[None]:
-        with gpu.visiting((self.transformer,), self._device):
+        with host.visiting((self.transformer,), self._device):
             yield
 
     def control(self, params: SamplingParams, vae: Any) -> Control:
