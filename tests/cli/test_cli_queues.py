@@ -10,7 +10,7 @@ import httpx
 import pytest
 from terminal import call, call_json, claimed, completed
 
-from workers import estimates
+from workers import estimates, records
 from workers.payload import parse
 from workers.supervision import heartbeat
 from workers.supervision.heartbeat import Heartbeat
@@ -54,7 +54,7 @@ def test_status_shows_the_workers_of_this_machine_that_live(at_stack):
 def test_status_shows_the_time_that_is_left_and_what_jobs_usually_take(at_stack):
     alive = Heartbeat(1, pid=1, phase="denoise", deadline=0, monotonic=time.monotonic(), left=12.4)
     heartbeat.write(heartbeat.path_of("wan"), alive)
-    estimates.save(heartbeat.run_dir() / estimates.FILE, {"image_fast": {"denoise": 3.0, "upload": 0.5}})
+    records.write(heartbeat.run_dir() / estimates.FILE, {"image_fast": {"denoise": 3.0, "upload": 0.5}})
     assert call_json("status")["estimates"] == {"image_fast": {"denoise": 3.0, "upload": 0.5}}
     assert {"12", "image_fast", "3.5"} <= set(call("status").stdout.split())
 
