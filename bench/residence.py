@@ -1,8 +1,8 @@
 """All models on one card, in two processes that take turns: `python -m bench.residence`.
 
-Each process holds what its worker holds, with random weights of the true sizes. First the ten job types run in turn,
-while the card's memory in use is watched; then a batch of pictures arrives in the middle of a video. Without a card,
-or with `--small`, small weights stand in.
+Each process holds what its worker holds, with random weights of the true sizes, and marks what it makes. First the
+ten job types run in turn, while the card's memory in use is watched; then a batch of pictures arrives in the middle
+of a video. Without a card, or with `--small`, small weights stand in.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def _sdxl(device: str, asked: argparse.Namespace) -> Work:
     card = sdxl.Card(device, small, 64) if asked.small else sdxl.Card(device, CONFIG_DIR / "sdxl", 1024)
     made = sdxl.engine(card)
     made.warm_up(Watch())
-    return lambda job, watch: made.generate(sdxl.params(card, job["count"], job["steps"]), watch)
+    mark = _watermark(device)
+    return lambda job, watch: mark(made.generate(sdxl.params(card, job["count"], job["steps"]), watch), watch)
 
 
 def _wan(device: str, asked: argparse.Namespace) -> Work:
@@ -175,13 +176,24 @@ def _wan(device: str, asked: argparse.Namespace) -> Work:
     true = {**tiny_qwen.SIZE, "vocab_size": tiny_qwen.VOCABULARY} if asked.small else qwen.TRUE
     enhancer = qwen.enhancer(device, true, find_snapshot(asked.folder, "instruct"), asked.cache)
     enhancer.warm_up(Watch())
+    mark = _watermark(device)
 
     def work(job: dict[str, Any], watch: Any) -> None:
         if job.get("enhance"):
             enhancer.enhance(PROMPT, "image", job["steps"], watch)
-        made.generate(bench.params(job["count"], job["steps"]), watch)
+        mark(made.generate(bench.params(job["count"], job["steps"]), watch), watch)
 
     return work
+
+
+def _watermark(device: str) -> Callable[[list[Any], Any], object]:
+    from workers.provenance.watermark import Watermark
+    from workers.watch import Watch
+
+    watermark = Watermark(device, lambda job_id: [0, 1] * 16, thumbnails=True)
+    watermark.load(Watch())
+    watermark.warm_up(Watch())
+    return lambda outputs, watch: watermark.mark(outputs, "", watch)
 
 
 def _synchronize(device: str) -> None:

@@ -91,12 +91,16 @@ class Watermark:
         what stops the watch."""
         import torch
 
-        bits, clip = self._bits(job_id), any(len(output.frames) > 1 for output in outputs)
         with watch.phase("watermark"), gpu.guard(), torch.no_grad():
-            if clip:
-                return [self._clip(output, bits, watch) for output in outputs]
-            groups = [outputs[start : start + TOGETHER] for start in range(0, len(outputs), TOGETHER)]
-            return [output for group in groups for output in self._pictures(group, bits, watch)]
+            marked = self._marked(outputs, self._bits(job_id), watch)
+            gpu.trim()
+            return marked
+
+    def _marked(self, outputs: Sequence[Output], bits: Sequence[int], watch: Watch) -> list[Output]:
+        if any(len(output.frames) > 1 for output in outputs):
+            return [self._clip(output, bits, watch) for output in outputs]
+        groups = [outputs[start : start + TOGETHER] for start in range(0, len(outputs), TOGETHER)]
+        return [output for group in groups for output in self._pictures(group, bits, watch)]
 
     def _pictures(self, outputs: Sequence[Output], bits: Sequence[int], watch: Watch) -> list[Output]:
         import numpy as np
