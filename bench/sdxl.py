@@ -133,7 +133,7 @@ def measure(card: Card, asked: argparse.Namespace) -> None:
     say(head(card.device, found))
     made = engine(card)
     gpu.empty()
-    say(f"warm-up of three batches: {timed(lambda: made.warm_up(Watch()), card.device):.1f} s")
+    say(f"warm-up: {timed(lambda: made.warm_up(Watch()), card.device):.1f} s")
     made.generate(params(card, 6, 2), Watch())
     say(footprint(card.device))
     if asked.only_start:

@@ -93,7 +93,8 @@ class Watermark:
 
         with watch.phase("watermark"), gpu.guard(), torch.no_grad():
             marked = self._marked(outputs, self._bits(job_id), watch)
-            gpu.trim()
+            if sum(len(output.frames) for output in marked) > 1:  # a single picture takes little, and no time to spare
+                gpu.trim()
             return marked
 
     def _marked(self, outputs: Sequence[Output], bits: Sequence[int], watch: Watch) -> list[Output]:
